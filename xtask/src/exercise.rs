@@ -66,25 +66,25 @@ pub(crate) fn prepare(root: &Path) -> Result<PathBuf> {
 /// # Errors
 /// If something cannot be built or installed, or a step of the exercise or a test fails.
 pub(crate) fn run(root: &Path) -> Result<()> {
-    let library = prepare(root).and_then(|python| library(&python))?;
+    let python = prepare(root)?;
+    let library = library(&python)?;
     let arguments = ["test", "--locked", "--package", "coracle-onnxruntime"];
     let mut test = command::cargo(root, &arguments);
     command::run(test.env(LIBRARY_VARIABLE, library))?;
-    run_scripts(root)
+    run_scripts(root, &python)
 }
 
-/// Builds the binary and runs the exercise.
+/// Builds the binary and runs the exercise by this interpreter, which [`prepare`] has returned.
 ///
 /// # Errors
 /// If something cannot be built or installed, or a step of the exercise fails.
-pub(crate) fn run_scripts(root: &Path) -> Result<()> {
-    let python = prepare(root)?;
+pub(crate) fn run_scripts(root: &Path, python: &Path) -> Result<()> {
     let build = ["build", "--locked", "--package", "coracle-cli"];
     command::run(&mut command::cargo(root, &build))?;
     let target = command::target_directory(root)?;
     let watcher = build_watcher(root, &target.join("exercise/watcher"))?;
     for script in SCRIPTS {
-        let mut run = Command::new(&python);
+        let mut run = Command::new(python);
         run.arg(root.join("exercise").join(script));
         run.arg(target.join("debug/coracle")).arg(&watcher);
         command::run(&mut run)?;

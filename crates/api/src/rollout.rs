@@ -171,6 +171,9 @@ pub struct RolloutStatus {
     /// Since when that revision is there, in ms since 1970, while it is on trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary_since_ms: Option<u64>,
+    /// How long it was there before its first stage while the control process looked and the service was not stopped, in ms; absent in a stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_lasted_ms: Option<u64>,
     /// Whether this rollout decides about its service (`Accepted`), and whether the last command had its effect (`CommandTaken`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

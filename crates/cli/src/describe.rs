@@ -75,11 +75,29 @@ pub(crate) fn describe(
         "Events:{}",
         if events.is_empty() { "  none" } else { "" }
     )?;
-    for event in events {
-        let (time, reason) = (text(event, "/lastTimestamp"), text(event, "/reason"));
-        writeln!(out, "  {time}  {reason:<26} {}", text(event, "/message"))?;
+    for line in event_lines(events) {
+        writeln!(out, "  {line}")?;
     }
     Ok(())
+}
+
+/// Returns events as lines, what happened last at the end.
+fn event_lines(events: &[Value]) -> Vec<String> {
+    let mut events: Vec<&Value> = events.iter().collect();
+    let last = |event: &Value| text(event, "/lastTimestamp").to_owned();
+    events.sort_by_cached_key(|event| last(event));
+    let line = |event: &Value| {
+        let (time, reason) = (text(event, "/lastTimestamp"), text(event, "/reason"));
+        let again = match event["count"].as_u64() {
+            Some(count) if count > 1 => {
+                format!(" (x{count} since {})", text(event, "/firstTimestamp"))
+            }
+            _ => String::new(),
+        };
+        let message = text(event, "/message");
+        format!("{time}  {reason:<26} {message}{again}")
+    };
+    events.into_iter().map(line).collect()
 }
 
 /// Returns where the model's files are, and their format.
@@ -153,4 +171,29 @@ pub(crate) fn logs(arguments: &LogsArguments, environment: &Environment) -> anyh
         "/api/v1/namespaces/{namespace}/pods/{pod}/log?container={container}&follow={follow}&timestamps={timestamps}{tail}"
     );
     client.copy(&path, &mut crate::printed::raw_unless_terminal())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_are_told_by_when_they_happened_last_and_how_often() {
+        let event = |reason: &str, count: u64, minute: u64| {
+            let (first, last) = (
+                "2026-01-01T00:00:00Z",
+                format!("2026-01-01T00:{minute:02}:00Z"),
+            );
+            json!({"reason": reason, "message": "why", "count": count, "firstTimestamp": first, "lastTimestamp": last})
+        };
+        let events = [event("A", 3, 2), event("B", 1, 1), event("C", 1, 2)];
+        let expected = [
+            "2026-01-01T00:01:00Z  B                          why",
+            "2026-01-01T00:02:00Z  A                          why (x3 since 2026-01-01T00:00:00Z)",
+            "2026-01-01T00:02:00Z  C                          why",
+        ];
+        assert_eq!(event_lines(&events), expected);
+    }
 }

@@ -119,6 +119,9 @@ pub struct Controller {
     has_published: bool,
     /// Whether an object may be gone whose events are there still.
     is_any_gone: bool,
+    known_events: events::Known,
+    /// The services that are without the shadow that they name, since too many others have one.
+    without_room: BTreeSet<ServiceId>,
     /// What the round is to write, with the service it is about.
     pending: Vec<(ServiceId, Write)>,
 }
@@ -168,6 +171,8 @@ impl Controller {
             has_published: false,
             // Before this process began, one may have gone.
             is_any_gone: true,
+            known_events: events::Known::new(),
+            without_room: BTreeSet::new(),
             pending: Vec::new(),
         }
     }
@@ -215,10 +220,13 @@ impl Controller {
         dirty.extend(self.due_mirrors());
         let mut again = BTreeSet::new();
         let runtimes = self.runtimes();
-        for id in dirty {
-            if self.reconcile(&id, &runtimes).is_err() {
-                again.insert(id);
+        while !dirty.is_empty() {
+            for id in dirty {
+                if self.reconcile(&id, &runtimes).is_err() {
+                    again.insert(id);
+                }
             }
+            dirty = self.shadows_with_room();
         }
         self.plan.books = Some(self.books());
         if self.plan != before || !self.has_published {
@@ -427,8 +435,10 @@ impl Controller {
             .get(&Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name));
         let Some(stored) = stored.filter(|stored| !object::is_terminating(&stored.object)) else {
             self.forget(id);
+            self.without_room.remove(id);
             return Ok(());
         };
+        let shadow_room = self.take_shadow_room(id, &stored.object);
         let attempts: BTreeMap<RevisionId, u32> = self
             .retries
             .iter()
@@ -446,6 +456,7 @@ impl Controller {
                 steps: self.rollouts.steps_of(id),
                 experiments: self.experiments.of(id),
                 mirror: self.mirrors.of(id),
+                shadow_room: &shadow_room,
                 base_url: &self.config.base_url,
                 now: self.clock.unix_time(),
             },
@@ -625,7 +636,7 @@ impl Controller {
         self.pending.push((id.clone(), write));
     }
 
-    /// Writes an event when a service becomes ready, ceases to be, or fails in another way than before. What is not known
+    /// Writes an event when a service becomes ready, ceases to be, is stopped, or fails in another way than before. What is not known
     /// for the moment, as while requests are split anew, is no event.
     fn record_readiness(&mut self, id: &ServiceId, service: &Value, status: &Value) {
         let (was, before) = readiness(service.get("status"));
@@ -642,9 +653,12 @@ impl Controller {
                     format!("InferenceService [{name}] is no longer Ready because of: {why}");
                 self.record(id, service, "Warning", "InferenceServiceNotReady", &message);
             }
-            (_, "False") if was != "False" || before != why => {
-                self.record(id, service, "Warning", "ModelLoadFailed", why);
+            (_, "False") if was == "False" && before == why => {}
+            (_, "False") if why == service::STOPPED => {
+                let message = format!("InferenceService [{name}] is not Ready because of: {why}");
+                self.record(id, service, "Warning", "InferenceServiceNotReady", &message);
             }
+            (_, "False") => self.record(id, service, "Warning", "ModelLoadFailed", why),
             _ => {}
         }
     }

@@ -28,8 +28,8 @@ use coracle_protocol::Call;
 use coracle_protocol::flow::Dialect;
 use coracle_serving::flow::Flow;
 use coracle_serving::{
-    Chaos, ModelTable, RouteTarget, ServedModel, ServiceId, ShadowFigures, ShadowKept, ShadowTap,
-    SharedTable,
+    Chaos, ModelTable, RouteTarget, SHADOWS_MAX, ServedModel, ServiceId, ShadowFigures, ShadowKept,
+    ShadowTap, SharedTable,
 };
 use coracle_tensor::{Tensor, Values};
 use hyper::StatusCode;
@@ -47,8 +47,6 @@ use crate::trace::Trace;
 const QUEUE_COPIES: usize = 1_024;
 /// The most bytes that wait for all shadows.
 const QUEUE_BYTES: u64 = 64 << 20;
-/// The most services with a shadow: each has a thread.
-const PAIRS_MAX: usize = 64;
 /// How long a comparison is kept after its last copy, once its service is gone or has another shadow or none.
 const KEPT_FOR: Duration = Duration::from_secs(60 * 60);
 /// The bytes that a copy is taken to need besides its request and answer.
@@ -410,7 +408,7 @@ impl Shadows {
         if let Some(pair) = pairs.get(tap.of()).filter(|pair| pair.shadow == shadow) {
             return Some(Arc::clone(pair));
         }
-        if pairs.len() >= PAIRS_MAX && !pairs.contains_key(tap.of()) {
+        if pairs.len() >= SHADOWS_MAX && !pairs.contains_key(tap.of()) {
             // What nobody wants any more makes room.
             let table = self.inner.table.load();
             let unwanted = pairs.values().filter(|pair| !pair.is_wanted(&table));

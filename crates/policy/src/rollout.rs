@@ -178,9 +178,9 @@ impl RolloutSpec {
 /// What one revision did in an interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests finished.
+    /// Requests that ended, and those that have been in work for so long that they are slow whenever they end.
     pub requests: u64,
-    /// Those of them that failed by the revision's fault.
+    /// Those of them that failed by the revision's fault. Of one that counts before it ends this is told later, maybe in another stage.
     pub errors: u64,
     /// Those that took longer than the threshold, which is fixed for the whole rollout: the stable revision's percentile before it, and some.
     pub slow: u64,
@@ -207,7 +207,8 @@ pub struct Interval {
     pub canary: Counts,
 }
 
-/// A canary on its way. Plain data: who keeps it in a store can go on in the middle of a stage.
+/// A canary on its way. Plain data: who keeps its public fields in a store can go on in the middle of a stage. What they do not say is lost by
+/// that: events of requests that had been counted before, which wait for a request to be told of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rollout {
     /// The number of the stage, from 0.

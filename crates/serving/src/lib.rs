@@ -87,7 +87,7 @@ pub use response_cache::{CacheKey, CacheSettings, CacheTotals, ResponseCache};
 pub use revision_log::{LogSource, RevisionLog, log_path, replica_log_path, set_aside_path};
 pub use route::{Draw, Route, RouteTarget};
 pub use served_model::{Lease, ModelCall, ProcessLease, ServedModel, TellHealth, Wake};
-pub use shadow::{ShadowFigures, ShadowKept, ShadowSettings, ShadowTap};
+pub use shadow::{SHADOWS_MAX, ShadowFigures, ShadowKept, ShadowSettings, ShadowTap};
 pub use statistics::{InFlight, ModelStatistics, Outcome, Protocol};
 pub use version::{
     IdleReason, IdleVersion, VersionPolicy, VersionSets, VersionStatus, VersionStep, next_step,

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::plan::ServiceId;
 use crate::route::Draw;
 
+/// The most services that have a shadow at a time: each has a thread.
+pub const SHADOWS_MAX: usize = 64;
+
 /// Where copies of a service's requests go, and what is kept of them.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct ShadowSettings {

@@ -1,10 +1,12 @@
 //! Events: what happened to objects, for people. Written at the end of a round with all else that it puts off.
 //!
-//! Guarantees: no two events have the same name, be they of one round, so that none is lost; of each object the newest [`EVENTS_MAX`] are kept, and
-//! none of an object that is gone.
+//! Guarantees: no two events have the same name, be they of one round, so that none is lost; what happens to an object again within
+//! [`AGAIN_WITHIN`] is told by the event that told it before, which counts it, as Kubernetes' recorder does, so that nothing that comes and goes pushes
+//! all else out; of each object the newest [`EVENTS_MAX`] are kept, and none of an object that is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use coracle_api::Kind;
 use coracle_api::kind::{EVENT, EXPERIMENT, INFERENCE_SERVICE, ROLLOUT, SELDON_DEPLOYMENT};
@@ -18,6 +20,10 @@ use crate::store::{Key, Stored, Write};
 
 /// The most events that are kept of an object.
 pub(super) const EVENTS_MAX: usize = 30;
+/// How long after the last time something that happens again is counted by its event.
+const AGAIN_WITHIN: Duration = Duration::from_secs(600);
+/// Who writes the events.
+const COMPONENT: &str = "coracle";
 /// The kinds of objects that events are about.
 const KINDS: [&Kind; 4] = [
     &INFERENCE_SERVICE,
@@ -46,6 +52,8 @@ impl Happened {
 
 /// The kind, namespace and name of the object that an event is about.
 type Involved = (String, String, String);
+/// The events that were there when a round looked first, by what they are about, of each namespace that it looked at.
+pub(super) type Known = BTreeMap<String, BTreeMap<Involved, Vec<Arc<Stored>>>>;
 
 fn involved(event: &Value) -> Involved {
     let field = |name: &str| {
@@ -131,7 +139,8 @@ impl Controller {
         (kind, about): (&Kind, &Value),
         (event_type, reason, message): (&str, &str, &str),
     ) {
-        let now = rfc3339(self.clock.unix_time());
+        let unix_time = self.clock.unix_time();
+        let now = rfc3339(unix_time);
         let namespace = object::namespace(about);
         // A round writes at one version; what it has put off only grows.
         let (version, index) = (self.store.version(), self.pending.len());
@@ -154,40 +163,87 @@ impl Controller {
             "count": 1,
             "firstTimestamp": now,
             "lastTimestamp": now,
-            "source": {"component": "coracle"}
+            "source": {"component": COMPONENT}
         });
-        let key = Key::new(&EVENT, namespace, &name);
-        self.pending
-            .push((id.clone(), Write::Create { key, object }));
+        if !self.count_again(id, &object, unix_time) {
+            let key = Key::new(&EVENT, namespace, &name);
+            self.pending
+                .push((id.clone(), Write::Create { key, object }));
+        }
+    }
+
+    /// Lets the last event that tells the same count it once more; tells whether there is one.
+    fn count_again(&mut self, id: &ServiceId, new: &Value, unix_time: Duration) -> bool {
+        let is_counted = |event: &Value| is_same(event, new) && is_recent(event, unix_time);
+        let pending = self.pending.iter_mut().rev();
+        let mut pending = pending.filter_map(|(_, write)| match write {
+            Write::Create { key, object } | Write::Update { key, object, .. } => {
+                key.is_of(&EVENT).then_some(object)
+            }
+            Write::Delete { .. } => None,
+        });
+        if let Some(event) = pending.find(|event| is_counted(event)) {
+            count(event, new);
+            return true;
+        }
+        let events = self.known_events(&involved(new)).iter();
+        let same = events.filter(|event| is_counted(&event.object));
+        let Some(last) = same.max_by_key(|event| event.version).cloned() else {
+            return false;
+        };
+        let mut object = last.object.clone();
+        count(&mut object, new);
+        let write = Write::Update {
+            key: last.key.clone(),
+            expected: last.version,
+            object,
+        };
+        self.pending.push((id.clone(), write));
+        true
+    }
+
+    /// Returns the events of an object that were there when this round looked first.
+    fn known_events(&mut self, about: &Involved) -> &[Arc<Stored>] {
+        let store = &self.store;
+        let of_namespace = self.known_events.entry(about.1.clone());
+        let of_namespace = of_namespace.or_insert_with_key(|namespace| {
+            let mut known: BTreeMap<Involved, Vec<Arc<Stored>>> = BTreeMap::new();
+            for event in store.list(&EVENT, Some(namespace)).0 {
+                known
+                    .entry(involved(&event.object))
+                    .or_default()
+                    .push(event);
+            }
+            known
+        });
+        of_namespace.get(about).map_or(&[], Vec::as_slice)
     }
 
     /// Puts off that the oldest events are forgotten of every object that has new ones.
     pub(super) fn prune_events(&mut self) {
         let mut n_new: BTreeMap<Involved, usize> = BTreeMap::new();
+        let mut counted: BTreeSet<Key> = BTreeSet::new();
         for (_, write) in &self.pending {
-            if let Write::Create { key, object } = write
-                && key.is_of(&EVENT)
-            {
-                *n_new.entry(involved(object)).or_default() += 1;
-            }
-        }
-        let namespaces: BTreeSet<String> = n_new.keys().map(|(_, one, _)| one.clone()).collect();
-        let mut old: BTreeMap<Involved, Vec<Arc<Stored>>> = BTreeMap::new();
-        for namespace in &namespaces {
-            for event in self.store.list(&EVENT, Some(namespace)).0 {
-                let about = involved(&event.object);
-                if n_new.contains_key(&about) {
-                    old.entry(about).or_default().push(event);
+            match write {
+                Write::Create { key, object } if key.is_of(&EVENT) => {
+                    *n_new.entry(involved(object)).or_default() += 1;
                 }
+                Write::Update { key, .. } if key.is_of(&EVENT) => {
+                    counted.insert(key.clone());
+                }
+                _ => {}
             }
         }
-        for (about, mut events) in old {
-            events.sort_by_key(|stored| stored.version);
-            let n = events.len() + n_new.get(&about).copied().unwrap_or_default();
+        for (about, n_new) in n_new {
+            let mut events = self.known_events(&about).to_vec();
+            // What is counted again is among the newest from now on.
+            events.sort_by_key(|stored| (counted.contains(&stored.key), stored.version));
+            let n = events.len() + n_new;
             let surplus = events.iter().take(n.saturating_sub(EVENTS_MAX));
             let surplus: Vec<Arc<Stored>> = surplus.cloned().collect();
             self.forget_events(&about, &surplus);
         }
+        self.known_events.clear();
     }
 
     /// Puts off that the events of objects that are gone go, too.
@@ -215,3 +271,62 @@ impl Controller {
             .extend(deletions.map(|deletion| (id.clone(), deletion)));
     }
 }
+
+/// Tells whether an event of this process tells what a new one does. What goes wrong again and again tells so with other numbers, such as how often
+/// it has been started.
+fn is_same(event: &Value, new: &Value) -> bool {
+    let uid = |event: &Value| object::at(event, &["involvedObject", "uid"]).cloned();
+    let is_own = object::at(event, &["source", "component"]).is_some_and(|one| one == COMPONENT);
+    let fields = ["type", "reason"];
+    if !is_own
+        || uid(event) != uid(new)
+        || fields
+            .iter()
+            .any(|field| event.get(field) != new.get(field))
+    {
+        return false;
+    }
+    let message = |event: &Value| {
+        let message = event.get("message").and_then(Value::as_str);
+        message.unwrap_or_default().to_owned()
+    };
+    let (before, now) = (message(event), message(new));
+    let is_warning = new.get("type").is_some_and(|one| one == "Warning");
+    before == now || is_warning && are_same_words(&before, &now)
+}
+
+/// Tells whether two messages say the same, maybe with other numbers.
+pub(super) fn are_same_words(one: &str, other: &str) -> bool {
+    without_numbers(one).eq(without_numbers(other))
+}
+
+/// Returns the words of a message; numbers and times are one and the same, but not the names that end in one.
+fn without_numbers(message: &str) -> impl Iterator<Item = &str> {
+    let words = message.split_whitespace();
+    words.map(
+        |word| match word.starts_with(|first: char| first.is_ascii_digit()) {
+            true => "0",
+            false => word,
+        },
+    )
+}
+
+/// Tells whether an event was counted last a short while ago.
+fn is_recent(event: &Value, unix_time: Duration) -> bool {
+    let last = event.get("lastTimestamp").and_then(Value::as_str);
+    let last = last.and_then(|text| humantime::parse_rfc3339(text).ok());
+    let last = last.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    last.is_some_and(|last| unix_time.saturating_sub(last) < AGAIN_WITHIN)
+}
+
+/// Counts by an event what a new one would tell.
+fn count(event: &mut Value, new: &Value) {
+    let n_before = event.get("count").and_then(Value::as_u64).unwrap_or(1);
+    event["count"] = n_before.saturating_add(1).into();
+    for field in ["lastTimestamp", "message"] {
+        event[field] = new.get(field).cloned().unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests;

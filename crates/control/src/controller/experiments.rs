@@ -3,7 +3,7 @@
 //!
 //! Expected flow: [`Controller::due_experiments`] in every round, before the services are reconciled. Guarantees: no experiment is in force before all
 //! that answers for its variants is there; two experiments whose units could be the same are never in force at a time on one service, nor within one
-//! exclusion group. Assumptions: the numbers are the serving process's, and at most a few seconds old. A winner stays in the status: it is forgotten by
+//! exclusion group. Caveat: one whose spec cannot be any more, since bounds were set after it was stored, is not in force and says so. Assumptions: the numbers are the serving process's, and at most a few seconds old. A winner stays in the status: it is forgotten by
 //! nobody but people.
 
 mod course;
@@ -27,8 +27,9 @@ use self::course::{Command, Seen};
 use self::spec::Wanted;
 use self::standing::Obstacle;
 use super::Controller;
+use super::conditions::Verdict;
 use super::events::Happened;
-use super::faults::{Faults, object_name};
+use super::faults;
 use super::{one_command, rollouts};
 use crate::annotations::EXPERIMENT as COMMAND;
 use crate::object;
@@ -92,16 +93,15 @@ impl Experiments {
     }
 }
 
-/// Checks the spec of an Experiment, and its name.
+/// Checks the spec of an Experiment, and its name; of one that was there as `old`, only a spec that says another thing.
 ///
 /// # Errors
 /// Says which fields have which values, and what is allowed.
-pub(crate) fn check(experiment: &Value) -> Result<(), Vec<Cause>> {
-    let mut faults = Faults::default();
-    faults.keep(object_name(object::name(experiment)));
+pub(crate) fn check(old: Option<&Value>, experiment: &Value) -> Result<(), Vec<Cause>> {
     // One that cannot be read was refused by its schema.
-    faults.extend(read_wanted(experiment).and_then(Result::err));
-    faults.finish(Some(()))
+    faults::check_changed(old, experiment, None, || {
+        read_wanted(experiment).and_then(Result::err)
+    })
 }
 
 /// Checks the command of an Experiment whose spec was checked; `old` is what it was before.
@@ -159,6 +159,32 @@ struct About {
     service: ServiceId,
 }
 
+/// One whose spec cannot be: it was stored while it could.
+struct Unfit {
+    experiment: Arc<Stored>,
+    causes: Vec<Cause>,
+    service: ServiceId,
+}
+
+/// Returns the entry of an experiment; one that is new goes on from its status.
+fn entry<'a>(experiments: &'a mut Experiments, experiment: &Value) -> &'a mut Entry {
+    let uid = object::meta_str(experiment, "uid");
+    let entry = experiments.entries.entry(key_of(experiment)).or_default();
+    if entry.uid != uid {
+        *entry = Entry {
+            uid: uid.to_owned(),
+            status: status_of(experiment),
+            ..Entry::default()
+        };
+    }
+    entry
+}
+
+fn key_of(experiment: &Value) -> (String, String) {
+    let namespace = object::namespace(experiment).to_owned();
+    (namespace, object::name(experiment).to_owned())
+}
+
 impl Controller {
     /// Returns the books that may be needed: those of all experiments that are there, and of the canaries that are not over. The ones in force are
     /// in the plan besides.
@@ -173,7 +199,7 @@ impl Controller {
 
     /// Looks at every experiment; returns the services whose requests it concerns.
     pub(super) fn due_experiments(&mut self) -> BTreeSet<ServiceId> {
-        let mut abouts: Vec<About> = self.all_experiments();
+        let (mut abouts, unfit) = self.all_experiments();
         // Who has users keeps what others would take from it; else the oldest does.
         abouts.sort_by_key(|about| {
             let object = &about.experiment.object;
@@ -184,11 +210,14 @@ impl Controller {
         let mut services: BTreeMap<ServiceId, OnService> = BTreeMap::new();
         let mut slices: Vec<(PlannedSlice, String)> = Vec::new();
         let mut there = BTreeSet::new();
+        for one in &unfit {
+            there.insert(key_of(&one.experiment.object));
+            self.hold_experiment(one);
+        }
         let mut may_end = false;
         for about in &abouts {
-            let object = &about.experiment.object;
-            let (namespace, name) = (object::namespace(object), object::name(object));
-            there.insert((namespace.to_owned(), name.to_owned()));
+            let name = object::name(&about.experiment.object);
+            there.insert(key_of(&about.experiment.object));
             let on_service = services.entry(about.service.clone()).or_default();
             on_service.revisions.extend(revisions_of(about));
             let obstacle = conflict(about, on_service, &slices);
@@ -213,9 +242,7 @@ impl Controller {
 
     /// Tells whether an experiment runs or has a winner.
     fn has_begun(&self, experiment: &Value) -> bool {
-        let namespace = object::namespace(experiment).to_owned();
-        let key = (namespace, object::name(experiment).to_owned());
-        let known = self.experiments.entries.get(&key);
+        let known = self.experiments.entries.get(&key_of(experiment));
         let known = known.filter(|entry| entry.uid == object::meta_str(experiment, "uid"));
         match known {
             Some(entry) => course::has_begun(&entry.status),
@@ -223,28 +250,67 @@ impl Controller {
         }
     }
 
-    fn all_experiments(&self) -> Vec<About> {
+    /// Returns the experiments, those apart whose spec cannot be.
+    fn all_experiments(&self) -> (Vec<About>, Vec<Unfit>) {
         let (stored, _) = self.store.list(&EXPERIMENT, None);
-        let about = |experiment: Arc<Stored>| {
+        let (mut abouts, mut unfit) = (Vec::new(), Vec::new());
+        for experiment in stored {
             if object::is_terminating(&experiment.object) {
-                return None;
+                continue;
             }
-            let spec = read_spec(&experiment.object)?;
+            let Some(spec) = read_spec(&experiment.object) else {
+                continue;
+            };
             let namespace = experiment.key.namespace();
-            // Validation has seen it.
-            let mut wanted = spec::read(&spec, (namespace, experiment.key.name())).ok()?;
-            object::meta_str(&experiment.object, "uid").clone_into(&mut wanted.planned.uid);
+            let read = spec::read(&spec, (namespace, experiment.key.name()));
             let service = ServiceId {
                 namespace: namespace.to_owned(),
                 name: spec.inference_service,
             };
-            Some(About {
-                experiment,
-                wanted,
-                service,
-            })
-        };
-        stored.into_iter().filter_map(about).collect()
+            match read {
+                Ok(mut wanted) => {
+                    object::meta_str(&experiment.object, "uid").clone_into(&mut wanted.planned.uid);
+                    abouts.push(About {
+                        experiment,
+                        wanted,
+                        service,
+                    });
+                }
+                Err(causes) => unfit.push(Unfit {
+                    experiment,
+                    causes,
+                    service,
+                }),
+            }
+        }
+        (abouts, unfit)
+    }
+
+    /// Lets an experiment be in force no longer, since its spec says nothing that can be, and says so.
+    fn hold_experiment(&mut self, unfit: &Unfit) {
+        let object = &unfit.experiment.object;
+        let now = self.clock.unix_time();
+        let why = format!("spec cannot be: {}", faults::text(&unfit.causes));
+        let entry = entry(&mut self.experiments, object);
+        let before = entry.status.clone();
+        let text = object::text(object, "annotations", COMMAND);
+        let command = text.filter(|text| entry.done.as_deref() != Some(text));
+        let mut happened: Vec<Happened> = command
+            .map(|command| course::refused(format!("{command}: {why}")))
+            .into_iter()
+            .collect();
+        entry.done = text.map(str::to_owned);
+        let status = &mut entry.status;
+        course::WAITING.clone_into(&mut status.phase);
+        status.message.clone_from(&why);
+        let variants = Verdict::not_yet(standing::INVALID, &*why);
+        let obstacle = Some(Obstacle::new(standing::INVALID, why));
+        happened.extend(standing::note(status, &before, (obstacle, variants), now));
+        status.observed_generation = Some(object::generation(object));
+        let is_drift = is_drift(&before, status) && text.is_none() && happened.is_empty();
+        let place = (&unfit.experiment, &unfit.service);
+        self.show_experiment(place, is_drift);
+        self.record_experiment(place, &happened);
     }
 
     /// Looks at an experiment; returns what is planned of it.
@@ -254,19 +320,9 @@ impl Controller {
         conflict: Option<String>,
     ) -> Option<PlannedExperiment> {
         let object = &about.experiment.object;
-        let key = (
-            object::namespace(object).to_owned(),
-            object::name(object).to_owned(),
-        );
+        let key = key_of(object);
         let uid = object::meta_str(object, "uid");
-        let known = self.experiments.entries.entry(key.clone()).or_default();
-        if known.uid != uid {
-            *known = Entry {
-                uid: uid.to_owned(),
-                status: status_of(object),
-                ..Entry::default()
-            };
-        }
+        let known = entry(&mut self.experiments, object);
         let was_running = course::has_begun(&known.status);
         let conflict = conflict.map(|message| Obstacle::new("AnotherExperiment", message));
         let obstacle = conflict.or_else(|| self.obstacle(about, was_running));
@@ -303,8 +359,9 @@ impl Controller {
         let is_in_force = status.phase != course::WAITING;
         let winner = status.winner.clone();
         let is_drift = is_drift(&before, status) && text.is_none() && happened.is_empty();
-        self.show_experiment(about, &key, is_drift);
-        self.record_experiment(about, &happened);
+        let place = (&about.experiment, &about.service);
+        self.show_experiment(place, is_drift);
+        self.record_experiment(place, &happened);
         is_in_force.then(|| PlannedExperiment {
             winner,
             ..about.wanted.planned.clone()
@@ -312,13 +369,15 @@ impl Controller {
     }
 
     /// Writes the status, if it is another one than is shown: at once if something happened, else every now and then.
-    fn show_experiment(&mut self, about: &About, key: &(String, String), is_drift: bool) {
+    fn show_experiment(
+        &mut self,
+        (experiment, service): (&Arc<Stored>, &ServiceId),
+        is_drift: bool,
+    ) {
         let now = self.clock.monotonic();
-        let Some(entry) = self.experiments.entries.get_mut(key) else {
-            return;
-        };
-        let shown = status_of(&about.experiment.object);
-        let has_command = object::text(&about.experiment.object, "annotations", COMMAND).is_some();
+        let entry = entry(&mut self.experiments, &experiment.object);
+        let shown = status_of(&experiment.object);
+        let has_command = object::text(&experiment.object, "annotations", COMMAND).is_some();
         let is_same = shown == entry.status && !has_command;
         let is_early =
             is_drift && shown.phase == entry.status.phase && now < entry.shown_at + SHOW_EVERY;
@@ -327,28 +386,32 @@ impl Controller {
             return;
         }
         entry.shown_at = now;
-        let mut object = about.experiment.object.clone();
+        let mut object = experiment.object.clone();
         object["status"] = serde_json::to_value(&entry.status).unwrap_or_default();
         let annotations = object::metadata_mut(&mut object).get_mut("annotations");
         if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
             annotations.remove(COMMAND);
         }
         let write = Write::Update {
-            key: about.experiment.key.clone(),
-            expected: about.experiment.version,
+            key: experiment.key.clone(),
+            expected: experiment.version,
             object,
         };
-        self.pending.push((about.service.clone(), write));
+        self.pending.push((service.clone(), write));
     }
 
     /// Writes what happened as events of the experiment and of its service.
-    fn record_experiment(&mut self, about: &About, happened: &[Happened]) {
-        let experiment = &about.experiment.object;
+    fn record_experiment(
+        &mut self,
+        (experiment, service): (&Arc<Stored>, &ServiceId),
+        happened: &[Happened],
+    ) {
+        let experiment = &experiment.object;
         let name = object::name(experiment);
         for event in happened {
             let message = format!("experiment {name}: {}", event.message);
-            self.record_for(&about.service, event.event_type(), event.reason, &message);
-            self.record_about(&about.service, (&EXPERIMENT, experiment), event);
+            self.record_for(service, event.event_type(), event.reason, &message);
+            self.record_about(service, (&EXPERIMENT, experiment), event);
         }
     }
 }

@@ -7,6 +7,7 @@ use coracle_api::inference_service::is_name;
 use coracle_serving::{BulkheadSettings, FallbackSettings, HedgeAfter, HedgeTo, ServiceId};
 use serde_json::Value;
 
+use super::faults::is_of_token;
 use crate::annotations::{
     BREAKER_FAILURES as BREAKER, BREAKER_LATENCY, BULKHEAD, BULKHEAD_QUEUE,
     FALLBACK_LAST_GOOD as KEY, FALLBACK_TIMEOUT as TIMEOUT, HEDGE_AFTER as HEDGE, HEDGE_TO,
@@ -218,8 +219,7 @@ fn read_hedge_to(text: &str) -> Result<HedgeTo, String> {
 }
 
 fn read_key(name: &str) -> Result<String, String> {
-    let is_mark = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || name.len() > 128 || !name.bytes().all(is_mark) {
+    if name.is_empty() || name.len() > 128 || !is_of_token(name) {
         return Err(format!(
             "annotation {KEY}: '{name}' is no name of a header, such as x-user"
         ));

@@ -4,6 +4,8 @@ use coracle_api::inference_service::{NAME_PATTERN, is_name};
 use coracle_api::structural::Cause;
 use serde_json::{Value, json};
 
+use crate::object;
+
 /// The largest number that a difference of means or a bound may be: that of outcomes.
 pub(super) const MAGNITUDE_MAX: f64 = 1e100;
 /// The longest name of a header, cookie, field, group or other thing that people name, in bytes.
@@ -105,16 +107,46 @@ pub(super) fn name_length(field: &str, name: &str, most: usize) -> Result<(), Ca
     }
 }
 
-/// Checks the name of an object of which files are kept, which are named by it.
-pub(super) fn object_name(name: &str) -> Result<(), Cause> {
-    name_length("metadata.name", name, OBJECT_NAME_BYTES_MAX)
+/// Checks an object of which files are kept, which are named by it: its name if it is new, and what `spec_faults` finds if its spec says another thing
+/// than that of `old`. Bounds may be set after something was stored that is beyond them; nothing but a mended spec is asked of that, and it may be
+/// labelled, commanded and `paused` as it is.
+///
+/// # Errors
+/// All that is wrong.
+pub(super) fn check_changed(
+    old: Option<&Value>,
+    object: &Value,
+    free: Option<&str>,
+    spec_faults: impl FnOnce() -> Option<Vec<Cause>>,
+) -> Result<(), Vec<Cause>> {
+    let mut faults = Faults::default();
+    if old.is_none() {
+        let name = object::name(object);
+        faults.keep(name_length("metadata.name", name, OBJECT_NAME_BYTES_MAX));
+    }
+    let bound = |object: &Value| {
+        let mut spec = object.get("spec").cloned().unwrap_or_default();
+        if let (Some(free), Some(fields)) = (free, spec.as_object_mut()) {
+            fields.remove(free);
+        }
+        spec
+    };
+    if old.map(bound) != Some(bound(object)) {
+        faults.extend(spec_faults());
+    }
+    faults.finish(Some(()))
+}
+
+/// Tells whether a text is of what names of headers and cookies are made of (`token` of RFC 9110), if it is of anything.
+pub(super) fn is_of_token(text: &str) -> bool {
+    let is_mark = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    text.bytes().all(is_mark)
 }
 
 /// Checks the name of a header or cookie.
 pub(super) fn token(field: &str, name: &str) -> Result<(), Cause> {
-    let is_mark = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     name_length(field, name, NAME_BYTES_MAX)?;
-    match name.bytes().all(is_mark) {
+    match is_of_token(name) {
         true => Ok(()),
         false => Err(Cause::invalid(
             field,

@@ -29,6 +29,11 @@ impl Mirrors {
     pub(super) fn of(&self, service: &ServiceId) -> Option<&ShadowSettings> {
         self.in_force.get(service)
     }
+
+    /// Returns the services that have one.
+    pub(super) fn services(&self) -> impl Iterator<Item = &ServiceId> {
+        self.in_force.keys()
+    }
 }
 
 /// What an Experiment asks for.
@@ -138,7 +143,10 @@ impl Controller {
                 name: wanted.default.clone(),
             };
             let before = by_service.get(&id).map(|(name, _)| name.as_str());
-            let mirror = self.mirror(&id, &wanted, before);
+            let mirror = match self.mirror(&id, &wanted, before) {
+                Verdict::True => self.shadow_room(&id, by_service.keys()),
+                verdict => verdict,
+            };
             if mirror == Verdict::True {
                 by_service.insert(id.clone(), (name.to_owned(), wanted.shadow.clone()));
             }

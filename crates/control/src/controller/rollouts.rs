@@ -28,8 +28,8 @@ use coracle_serving::{RevisionId, ServiceId};
 use serde_json::Value;
 
 use super::conditions::{Conditions, Verdict};
-use super::events::Happened;
-use super::faults::{self, Faults, object_name};
+use super::events::{self, Happened};
+use super::faults;
 use super::revisions::{self, STABLE};
 use super::{Controller, seldon, service};
 use crate::object;
@@ -107,17 +107,16 @@ impl Rollouts {
     }
 }
 
-/// Checks the spec of a Rollout, and its name.
+/// Checks the spec of a Rollout, and its name; of one that was there as `old`, only a spec that says another thing, but for whether it is paused.
 ///
 /// # Errors
 /// Says which fields have which values, and what is allowed.
-pub(crate) fn check(rollout: &Value) -> Result<(), Vec<Cause>> {
-    let mut faults = Faults::default();
-    faults.keep(object_name(object::name(rollout)));
-    // One that cannot be read was refused by its schema.
-    let read = read_spec(rollout).map(|spec| spec::read(&spec));
-    faults.extend(read.and_then(Result::err));
-    faults.finish(Some(()))
+pub(crate) fn check(old: Option<&Value>, rollout: &Value) -> Result<(), Vec<Cause>> {
+    faults::check_changed(old, rollout, Some("paused"), || {
+        // One that cannot be read was refused by its schema.
+        let read = read_spec(rollout).map(|spec| spec::read(&spec));
+        read.and_then(Result::err)
+    })
 }
 
 /// Checks the command of a Rollout; `old` is what it was before.
@@ -434,19 +433,21 @@ impl Controller {
         // No stage goes on meanwhile, and no deadline.
         course.skip_time(unix_time, monotonic);
         let status = &mut course.status;
-        let message = format!("spec cannot be: {}", faults::text(causes));
+        let why = format!("spec cannot be: {}", faults::text(causes));
         let before = status.phase.clone();
         // Of what is over it is kept how it went: nobody says so again.
         if !matches!(before.as_str(), course::PROMOTED | course::ROLLED_BACK) {
             WAITING.clone_into(&mut status.phase);
-            status.message.clone_from(&message);
+            status.message.clone_from(&why);
         }
         let is_other = status.phase != before;
-        let verdict = Verdict::no("InvalidSpec", message);
+        let verdict = Verdict::no("InvalidSpec", &*why);
         let happened = acceptance(about, &status.conditions, &verdict);
         let shown = std::mem::take(&mut status.conditions);
         let mut conditions = Conditions::new(&shown, &now);
         conditions.add(ACCEPTED, &verdict);
+        let command = object::text(&about.rollout.object, "annotations", COMMAND);
+        keep_command(&mut conditions, &shown, command.map(|_| Some(&*why)));
         status.conditions = conditions.finish();
         status.observed_generation = Some(object::generation(&about.rollout.object));
         self.show(about, happened.is_some());
@@ -468,6 +469,7 @@ impl Controller {
             == (&status.phase, status.percent, &status.canary_revision)
             && shown.conditions == status.conditions
             && shown.observed_generation == status.observed_generation
+            && !is_other_wait(&shown.message, &status.message)
             && !has_happened
             && !has_command;
         let is_early = |every| drifts_only && now < entry.shown_at + every;
@@ -584,6 +586,7 @@ fn status_of(rollout: &Value) -> RolloutStatus {
 /// Returns how often a status that has changed is written where numbers drift only; `None` if it need not be.
 fn shown_every(shown: &RolloutStatus, status: &RolloutStatus) -> Option<Duration> {
     let mut but_for_time = shown.clone();
+    but_for_time.canary_lasted_ms = status.canary_lasted_ms;
     if let (Some(shown), Some(progress)) = (&mut but_for_time.progress, &status.progress) {
         shown.lasted_ms = progress.lasted_ms;
     }
@@ -593,6 +596,12 @@ fn shown_every(shown: &RolloutStatus, status: &RolloutStatus) -> Option<Duration
     // A stage that is paused has no need to know.
     let lasts = shown != status && status.phase == course::PROGRESSING;
     lasts.then_some(LASTED_EVERY)
+}
+
+/// Tells whether a message says that something is waited for that was not before, or is not waited for any more.
+fn is_other_wait(shown: &str, message: &str) -> bool {
+    let is_wait = |message: &str| message.contains(course::WAITS);
+    (is_wait(shown) || is_wait(message)) && !events::are_same_words(shown, message)
 }
 
 fn is_split_by_hand(service: &Value) -> bool {

@@ -130,7 +130,8 @@ impl Controller {
             }
             if let Some(spec) = read_spec(&deployment.object) {
                 let id = id_of(&deployment);
-                let route = idle::route(&id.name, &spec).or_else(|| self.waking(&id, &spec));
+                let route =
+                    idle::route(&id.name, &spec).or_else(|| self.waking(&deployment, &spec));
                 idle.extend(route.map(|route| (id, route)));
                 for (id, flow) in self.make_services(&deployment, &spec, &mut taken) {
                     flows.entry(id).or_insert(flow);

@@ -28,7 +28,7 @@ use coracle_serving::{
 };
 use serde_json::Value;
 
-pub(super) use self::refused::refusal;
+pub(super) use self::refused::{STOPPED, refusal};
 use self::refused::{refused, stopped};
 pub(super) use self::route::sticky;
 use super::caching;
@@ -61,6 +61,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) experiments: Option<&'a OnService>,
     /// Who gets copies of its requests, if an Experiment of Seldon's says so.
     pub(crate) mirror: Option<&'a ShadowSettings>,
+    /// Whether it may have the shadow that it names, if it names one, beside those of the others.
+    pub(crate) shadow_room: &'a Verdict,
     /// Where the gateway is, such as `http://localhost:8080`.
     pub(crate) base_url: &'a str,
     pub(crate) now: Duration,
@@ -600,12 +602,12 @@ impl View<'_> {
         }
         let by_revision = self.stand_in(rollout).map(|stand_in| stand_in.verdict);
         let misfit = self.around.observed.misfits.get(&service_id(self.service));
-        let by = (by_revision, misfit);
+        let by = (by_revision, misfit, self.around.shadow_room);
         for (name, verdict) in references::verdicts(self.service, by, self.around.store) {
             conditions.add_info(name, &verdict);
         }
         conditions.add_info("RoutesReady", &route);
-        conditions.add_info("Stopped", &Verdict::no("", ""));
+        conditions.add_info(STOPPED, &Verdict::no("", ""));
         conditions.finish()
     }
 
@@ -615,13 +617,6 @@ impl View<'_> {
         rollout: &Rollout,
         shares: &[Share],
     ) -> ComponentStatus {
-        let traffic = shares.iter().map(|share| TrafficTarget {
-            latest_revision: Some(share.latest),
-            percent: Some(i64::from(share.percent)),
-            revision_name: Some(share.revision.clone()),
-            url: share.tag.as_ref().map(|tag| self.url(&format!("{tag}-"))),
-            tag: share.tag.clone(),
-        });
         let created = newest.iter().max_by_key(|revision| revision.number);
         let ready = newest
             .iter()
@@ -638,9 +633,21 @@ impl View<'_> {
             latest_ready_revision: ready.filter(|name| self.exists(name)),
             latest_rolledout_revision: rollout.rolled_out.clone(),
             previous_rolledout_revision: rollout.previous.clone(),
-            traffic: traffic.collect(),
+            traffic: self.traffic(shares),
             url: Some(format!("{}-predictor", self.url(""))),
         }
+    }
+
+    /// Returns a split in the words of the status.
+    fn traffic(&self, shares: &[Share]) -> Vec<TrafficTarget> {
+        let targets = shares.iter().map(|share| TrafficTarget {
+            latest_revision: Some(share.latest),
+            percent: Some(i64::from(share.percent)),
+            revision_name: Some(share.revision.clone()),
+            url: share.tag.as_ref().map(|tag| self.url(&format!("{tag}-"))),
+            tag: share.tag.clone(),
+        });
+        targets.collect()
     }
 
     fn mode(&self) -> String {

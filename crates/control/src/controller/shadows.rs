@@ -1,9 +1,13 @@
-//! Whether copies of a service's requests go to another service: three annotations.
+//! Whether copies of a service's requests go to another service: three annotations, and whether there is room for one shadow more.
+
+use std::collections::BTreeSet;
 
 use coracle_api::inference_service::is_name;
-use coracle_serving::{ShadowKept, ShadowSettings};
+use coracle_serving::{SHADOWS_MAX, ServiceId, ShadowKept, ShadowSettings};
 use serde_json::Value;
 
+use super::Controller;
+use super::conditions::Verdict;
 pub(crate) use crate::annotations::SHADOW as SERVICE;
 use crate::annotations::{SHADOW_KEEP as KEPT, SHADOW_PERCENT as PERCENT};
 use crate::object;
@@ -60,11 +64,66 @@ pub(crate) fn read(service: &Value) -> Result<Option<ShadowSettings>, String> {
     }))
 }
 
+impl Controller {
+    /// Tells whether a service may have a shadow beside those of the others, of which there are only so many at a time. Who has one keeps it.
+    /// `mirrors` are those that have one by an Experiment of Seldon's.
+    pub(super) fn shadow_room<'a>(
+        &'a self,
+        id: &ServiceId,
+        mirrors: impl Iterator<Item = &'a ServiceId>,
+    ) -> Verdict {
+        let (plan, observed) = (&self.plan, &self.last_observed);
+        let routes = plan.routes.iter().chain(&observed.routes);
+        let of_routes = routes.filter(|(_, route)| route.shadow.is_some());
+        let flows = plan.flows.iter().chain(&observed.flows);
+        let of_flows = flows.filter(|(_, flow)| flow.shadow.is_some());
+        let all = of_routes
+            .map(|(id, _)| id)
+            .chain(of_flows.map(|(id, _)| id));
+        let others = all.chain(mirrors).filter(|other| *other != id);
+        let others: BTreeSet<&ServiceId> = others.collect();
+        match others.len() < SHADOWS_MAX {
+            true => Verdict::True,
+            false => {
+                let why = format!(
+                    "{SHADOWS_MAX} services have a shadow, and no more can; no request is copied until one of them has none"
+                );
+                Verdict::no("TooManyShadows", why)
+            }
+        }
+    }
+
+    /// Returns the services that had no room for their shadow when they were looked at, if they have now.
+    pub(super) fn shadows_with_room(&self) -> BTreeSet<ServiceId> {
+        let has_room = |id: &&ServiceId| {
+            let mirrors = self.mirrors.services();
+            self.shadow_room(id, mirrors) == Verdict::True
+        };
+        self.without_room.iter().filter(has_room).cloned().collect()
+    }
+
+    /// Tells whether there is room for the shadow that a service names, if it names one, and keeps in mind that there was none.
+    pub(super) fn take_shadow_room(&mut self, id: &ServiceId, service: &Value) -> Verdict {
+        let room = match read(service) {
+            Ok(Some(_)) => self.shadow_room(id, self.mirrors.services()),
+            _ => Verdict::True,
+        };
+        match room {
+            Verdict::True => self.without_room.remove(id),
+            _ => self.without_room.insert(id.clone()),
+        };
+        room
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use coracle_api::kind::INFERENCE_SERVICE;
     use serde_json::json;
 
     use super::*;
+    use crate::controller::tests::{NAMESPACE, Stage, model};
+    use crate::store::Key;
 
     #[test]
     fn annotations_name_the_shadow_and_its_share() {
@@ -99,5 +158,66 @@ mod tests {
             let error = of(annotations).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    fn key(name: &str) -> Key {
+        Key::new(&INFERENCE_SERVICE, NAMESPACE, name)
+    }
+
+    fn create(stage: &Stage, name: &str) {
+        let object = json!({
+            "metadata": {"name": name, "namespace": NAMESPACE, "uid": name, "generation": 1, "annotations": {SERVICE: "next"}},
+            "spec": {"predictor": {"model": model("file:///a")}}
+        });
+        stage.store.create(key(name), object).unwrap();
+    }
+
+    /// Returns the condition of a service's shadow, and whether there is one.
+    fn shadow(stage: &Stage, name: &str) -> (String, String, bool) {
+        let stored = stage.store.get(&key(name)).unwrap();
+        let conditions = stored.object["status"]["conditions"].as_array().unwrap();
+        let mut conditions = conditions.iter();
+        let found = conditions.find(|one| one["type"] == "ShadowInForce");
+        let text = |field: &str| {
+            found.unwrap()[field]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let plan = stage.plan.lock().unwrap();
+        let mut routes = plan.routes.iter().filter(|(id, _)| id.name == name);
+        let is_planned = routes.any(|(_, route)| route.shadow.is_some());
+        (text("status"), text("reason"), is_planned)
+    }
+
+    #[test]
+    fn one_shadow_too_many_is_told_and_is_there_once_another_goes() {
+        let there = ("True".to_owned(), String::new(), true);
+        let too_many = ("False".to_owned(), "TooManyShadows".to_owned(), false);
+        let mut stage = Stage::new();
+        stage.predictor(json!({"model": model("file:///a")}));
+        let next = json!({
+            "metadata": {"name": "next", "namespace": NAMESPACE, "uid": "n", "generation": 1},
+            "spec": {"predictor": {"model": model("file:///b")}}
+        });
+        stage.store.create(key("next"), next).unwrap();
+        let names: Vec<String> = (0..SHADOWS_MAX).map(|n| format!("s{n:02}")).collect();
+        for name in &names {
+            create(&stage, name);
+        }
+        stage.settle();
+        // Those that are there first keep theirs, whatever they are called.
+        create(&stage, "a-late");
+        create(&stage, "b-later");
+        stage.settle();
+        let late = |stage: &Stage| ["a-late", "b-later"].map(|name| shadow(stage, name));
+        assert_eq!(late(&stage), [too_many.clone(), too_many.clone()]);
+        for name in &names {
+            assert_eq!(shadow(&stage, name), there, "{name}");
+        }
+        stage.store.delete_whatever(&key("s07")).unwrap();
+        stage.settle();
+        let expected = [there, too_many];
+        assert_eq!(late(&stage), expected);
     }
 }

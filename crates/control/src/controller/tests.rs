@@ -230,6 +230,14 @@ impl Stage {
         self.observed.set(observed);
     }
 
+    /// Writes an object that is there otherwise than it is.
+    pub(super) fn change(&self, key: &Key, change: impl FnOnce(&mut Value)) {
+        let stored = self.store.get(key).unwrap();
+        let mut object = stored.object.clone();
+        change(&mut object);
+        self.store.update(key, stored.version, object).unwrap();
+    }
+
     fn service(&self) -> Value {
         self.store.get(&key()).unwrap().object.clone()
     }
@@ -367,7 +375,8 @@ fn a_broken_revision_takes_nothing_and_says_why() {
         (&states["activeModelState"], &states["targetModelState"]),
         (&json!("Loaded"), &json!("FailedToLoad"))
     );
-    // Put right, it is served; the failure is history.
+    // Put right, it is served; the failure is history. Within a shorter time the first event counts that, too.
+    stage.pass(Duration::from_secs(600));
     stage.predictor(json!({"model": {"storageUri": "s3://b/v3"}}));
     assert_eq!(stage.traffic(), split(&[(3, 100, "")]));
     assert_eq!(stage.ready(), "True");
@@ -499,22 +508,6 @@ fn loggers_are_in_the_plan_or_refused() {
 }
 
 #[test]
-fn loggers_of_programs_are_refused() {
-    let mut stage = Stage::running(programs());
-    let container = json!({"name": "c", "image": "known:v1"});
-    let logger = json!({"mode": "all", "url": "http://broker"});
-    stage.predictor(json!({"containers": [container], "logger": logger}));
-    let (reason, message) = stage.why_not_ready();
-    assert_eq!(reason, "InvalidPredictorSpec");
-    assert!(
-        message.contains("logger is not served for programs"),
-        "{message}"
-    );
-    stage.predictor(json!({"logger": null}));
-    assert_eq!(stage.ready(), "True");
-}
-
-#[test]
 fn a_place_by_key_is_served_once_its_secret_is_there() {
     let mut stage = Stage::new();
     stage.predictor(json!({"model": {
@@ -591,95 +584,6 @@ fn canary_blocks_and_lists_split_as_they_say() {
     assert_eq!(percents, [5, 25, 70]);
 }
 
-/// Programs may run, and one runs in place of an image.
-fn programs() -> Programs {
-    Programs {
-        are_allowed: true,
-        images: crate::Images::read(&["known=python3 serve.py".to_owned()]).unwrap(),
-    }
-}
-
-#[test]
-fn a_program_is_a_canary_of_a_model_and_the_other_way_round() {
-    let mut stage = Stage::running(programs());
-    stage.predictor(json!({"model": model("s3://b/v1")}));
-    assert_eq!(
-        stage.status("/clusterServingRuntimeName"),
-        "kserve-sklearnserver"
-    );
-    let container = json!({"name": "c", "image": "known:v1", "env": [{"name": "STORAGE_URI", "value": "s3://b/v2"}]});
-    stage.predictor(json!({"model": null, "containers": [container], "canaryTrafficPercent": 20}));
-    assert_eq!(stage.ready(), "True");
-    assert_eq!(stage.traffic(), split(&[(2, 20, ""), (1, 80, "prev")]));
-    assert_eq!(stage.status("/clusterServingRuntimeName"), Value::Null);
-    let sources = stage.sources();
-    assert_eq!(
-        (sources[0].uri.as_str(), &sources[0].process),
-        ("s3://b/v1", &None)
-    );
-    assert_eq!(sources[1].uri, "s3://b/v2");
-    let process = sources[1].process.as_deref().unwrap();
-    assert_eq!(process.argv, ["python3", "serve.py"]);
-    stage.predictor(
-        json!({"model": model("s3://b/v3"), "containers": null, "canaryTrafficPercent": 10}),
-    );
-    assert_eq!(stage.traffic(), split(&[(3, 10, ""), (1, 90, "prev")]));
-}
-
-#[test]
-fn programs_take_part_in_experiments() {
-    let mut stage = Stage::running(programs());
-    stage.predictor(json!({"model": model("s3://b/v1")}));
-    let container = json!({"name": "c", "image": "known:v1"});
-    stage.predictor(json!({"model": null, "containers": [container], "canaryTrafficPercent": 0}));
-    let revisions = [1, 2].map(|number| format!("{SERVICE}-predictor-{number:05}"));
-    let variants = revisions
-        .each_ref()
-        .map(|revision| json!({"name": revision, "revision": revision}));
-    let experiment = json!({
-        "metadata": {"name": "ab", "namespace": NAMESPACE, "uid": "e", "generation": 1},
-        "spec": {
-            "inferenceService": SERVICE, "unit": {"header": "x-user"}, "variants": variants,
-            "metrics": [{"name": "bought", "type": "Conversion", "window": "7d"}]
-        }
-    });
-    let key = Key::new(&EXPERIMENT, NAMESPACE, "ab");
-    stage.store.create(key.clone(), experiment).unwrap();
-    stage.settle();
-    let status = |stage: &Stage| {
-        let experiment = stage.store.get(&key).unwrap();
-        experiment.object["status"].clone()
-    };
-    assert_eq!(status(&stage)["phase"], "Running", "{}", status(&stage));
-    let plan = stage.plan.lock().unwrap();
-    let route = plan.routes.values().next().unwrap();
-    let planned = &route.experiments[0];
-    assert_eq!(planned.revisions().collect::<Vec<&str>>(), revisions);
-    assert_eq!(planned.metrics[0].window_ms, Some(7 * 24 * 3_600_000));
-}
-
-#[test]
-fn what_cannot_run_says_so_and_what_serves_goes_on() {
-    let mut stage = Stage::running(programs());
-    stage.predictor(json!({"model": model("s3://b/v1")}));
-    let unknown = json!([{"name": "c", "image": "unknown"}]);
-    stage.predictor(json!({"model": null, "containers": unknown}));
-    let (reason, message) = stage.why_not_ready();
-    assert_eq!(reason, "ImageWithoutCommand");
-    assert!(
-        message.contains("--image 'unknown=PROGRAM ARGUMENTS'"),
-        "{message}"
-    );
-    assert_eq!(stage.sources()[0].uri, "s3://b/v1");
-    // Where programs may not run, even a command is none.
-    let mut stage = Stage::new();
-    stage.predictor(json!({"containers": [{"name": "c", "command": ["x"]}]}));
-    let (reason, message) = stage.why_not_ready();
-    assert_eq!(reason, "ProgramsNotAllowed");
-    assert!(message.contains("--run-programs"), "{message}");
-    assert_eq!(stage.planned(), 0);
-}
-
 /// What is planned to take requests: URI and share.
 fn taking(stage: &Stage) -> Vec<(String, u8)> {
     let plan = stage.plan.lock().unwrap();
@@ -694,120 +598,6 @@ fn taking(stage: &Stage) -> Vec<(String, u8)> {
         (planned.source.uri.clone(), target.percent)
     });
     taking.collect()
-}
-
-#[test]
-fn what_served_before_a_restart_serves_after_it_though_the_spec_is_refused() {
-    let cannot_be = || json!({"model": null, "containers": [{"name": "c", "image": "unknown"}]});
-    let mut stage = Stage::new();
-    stage.predictor(json!({"model": model("file:///a")}));
-    stage.predictor(cannot_be());
-    let before = (taking(&stage), stage.why_not_ready());
-    assert_eq!(before.0, [("file:///a".to_owned(), 100)]);
-    let mut stage = stage.restart();
-    assert_eq!(taking(&stage), []);
-    stage.settle();
-    assert_eq!((taking(&stage), stage.why_not_ready()), before);
-    assert!(stage.observed.get().routes.len() == 1);
-    // Put right, it is served.
-    stage.predictor(json!({"containers": null, "model": model("file:///c")}));
-    assert_eq!(taking(&stage), [("file:///c".to_owned(), 100)]);
-    // A split is what it was; whose files are gone by then leaves its share.
-    for (uri, expected) in [
-        ("file:///d", vec![("file:///d", 20), ("file:///c", 80)]),
-        ("file:///slow", vec![("file:///c", 100)]),
-    ] {
-        (stage.is_slow_loaded, stage.is_slow_failed) = (true, false);
-        stage.predictor(json!({"model": model(uri), "canaryTrafficPercent": 20}));
-        stage.predictor(cannot_be());
-        assert_eq!(
-            taking(&stage),
-            [(uri.to_owned(), 20), ("file:///c".to_owned(), 80)]
-        );
-        stage = stage.restart();
-        stage.is_slow_failed = true;
-        stage.settle();
-        let taken = taking(&stage);
-        let taken: Vec<(&str, u8)> = taken
-            .iter()
-            .map(|(uri, share)| (uri.as_str(), *share))
-            .collect();
-        assert_eq!(taken, expected);
-        stage.predictor(json!({"containers": null, "model": model("file:///c")}));
-    }
-    // A service that served nothing serves nothing.
-    let mut stage = Stage::new();
-    stage.predictor(cannot_be());
-    let mut stage = stage.restart();
-    stage.settle();
-    assert_eq!(stage.planned(), 0);
-}
-
-#[test]
-fn a_runtime_with_a_command_serves_its_format() {
-    let mut stage = Stage::running(programs());
-    let runtime = json!({
-        "metadata": {"name": "own", "namespace": NAMESPACE},
-        "spec": {
-            "supportedModelFormats": [{"name": "own", "autoSelect": true}],
-            "containers": [{"name": "kserve-container", "command": ["serve"], "args": ["--name={{.Name}}"]}]
-        }
-    });
-    let key = Key::new(&SERVING_RUNTIME, NAMESPACE, "own");
-    stage.store.create(key, runtime).unwrap();
-    stage.predictor(json!({"model": {"modelFormat": {"name": "own"}, "args": ["--more"]}}));
-    assert_eq!(stage.ready(), "True");
-    assert_eq!(stage.status("/servingRuntimeName"), "own");
-    let sources = stage.sources();
-    assert_eq!(sources[0].uri, "");
-    let argv = &sources[0].process.as_deref().unwrap().argv;
-    assert_eq!(argv[..], ["serve", &format!("--name={SERVICE}"), "--more"]);
-}
-
-#[test]
-fn what_is_not_done_for_programs_is_refused_by_its_name() {
-    for (name, value) in [
-        ("serving.coracle.dev/shadow", "next"),
-        ("serving.coracle.dev/response-cache", "1MiB"),
-        ("serving.coracle.dev/hedge-to", "service"),
-    ] {
-        let mut stage = Stage::running(programs());
-        let container = json!({"name": "kserve-container", "image": "known:v1"});
-        stage.predictor(json!({"containers": [container]}));
-        assert_eq!(stage.ready(), "True", "{}", stage.status("/conditions"));
-        let annotate = |value: Value| json!({"metadata": {"annotations": {name: value}}});
-        stage.apply(annotate(value.into()));
-        let (reason, message) = stage.why_not_ready();
-        assert_eq!(reason, "InvalidPredictorSpec");
-        let start = format!("annotation {name}: this predictor runs as a program");
-        assert!(message.starts_with(&start), "{message}");
-        // What serves goes on.
-        assert_eq!(stage.plan.lock().unwrap().routes.len(), 1);
-        stage.apply(annotate(Value::Null));
-        assert_eq!(stage.ready(), "True");
-        // For a model it is done.
-        stage.predictor(json!({"containers": null, "model": model("file:///a")}));
-        stage.apply(annotate(value.into()));
-        assert_eq!(stage.ready(), "True");
-    }
-}
-
-#[test]
-fn a_program_may_have_a_default_prediction_and_last_good_answers() {
-    let mut stage = Stage::running(programs());
-    let container = json!({"name": "kserve-container", "image": "known:v1"});
-    stage.predictor(json!({"containers": [container]}));
-    let annotations = json!({
-        "serving.coracle.dev/fallback": "0",
-        "serving.coracle.dev/fallback-last-good": "x-user"
-    });
-    stage.apply(json!({"metadata": {"annotations": annotations}}));
-    assert_eq!(stage.ready(), "True", "{}", stage.status("/conditions"));
-    let plan = stage.plan.lock().unwrap();
-    let route = plan.routes.values().next().unwrap();
-    let fallback = route.fallback.as_ref().unwrap();
-    assert_eq!(fallback.value.as_deref(), Some("0"));
-    assert_eq!(fallback.key.as_deref(), Some("x-user"));
 }
 
 #[test]
@@ -867,29 +657,6 @@ fn annotations_that_name_a_service_say_whether_it_is_there() {
 }
 
 #[test]
-fn hedging_is_refused_for_what_has_one_instance() {
-    let name = "serving.coracle.dev/hedge-after";
-    let annotate = |value: Value| json!({"metadata": {"annotations": {name: value}}});
-    let mut stage = Stage::running(programs());
-    let container = json!({"name": "kserve-container", "image": "known:v1"});
-    stage.predictor(json!({"containers": [container]}));
-    stage.apply(annotate("p95".into()));
-    assert_eq!(stage.ready(), "True", "{}", stage.status("/conditions"));
-    let hedge = |stage: &Stage| {
-        let plan = stage.plan.lock().unwrap();
-        let route = plan.routes.values().next().unwrap();
-        route.fallback.as_ref().and_then(|fallback| fallback.hedge)
-    };
-    let expected = coracle_serving::HedgeAfter::Percentile(95);
-    assert_eq!(hedge(&stage), Some(expected));
-    stage.predictor(json!({"containers": null, "model": model("file:///a")}));
-    let (reason, message) = stage.why_not_ready();
-    assert_eq!(reason, "InvalidPredictorSpec");
-    let start = format!("annotation {name}: this predictor's model is read here once");
-    assert!(message.starts_with(&start), "{message}");
-}
-
-#[test]
 fn a_batcher_reaches_the_plan_with_kserves_defaults() {
     let cases = [
         (json!({}), (32, 5_000, None)),
@@ -920,5 +687,15 @@ fn a_batcher_reaches_the_plan_with_kserves_defaults() {
     assert_eq!(planned.timeout, Some(Duration::from_secs(5)));
 }
 
+/// Programs may run, and one runs in place of an image.
+fn programs() -> Programs {
+    Programs {
+        are_allowed: true,
+        images: crate::Images::read(&["known=python3 serve.py".to_owned()]).unwrap(),
+    }
+}
+
 mod experiments;
 mod fallbacks;
+mod programs;
+mod refused;

@@ -239,7 +239,7 @@ pub(crate) fn check_rules(
         return scaling::check(object).map_err(|why| denied(why.to_string()));
     }
     if *kind == kind::ROLLOUT {
-        rollouts::check(object)
+        rollouts::check(old, object)
             .map_err(|causes| Failure::invalid(kind, object::name(object), &causes))?;
         let denied = |why: String| Failure::denied("rollout.coracle.dev.validator", &why);
         return rollouts::check_command(old, object).map_err(denied);
@@ -253,7 +253,7 @@ pub(crate) fn check_rules(
         return mirrors::check(object).map_err(denied);
     }
     if *kind == kind::EXPERIMENT {
-        experiments::check(object)
+        experiments::check(old, object)
             .map_err(|causes| Failure::invalid(kind, object::name(object), &causes))?;
         let denied = |why: String| Failure::denied("experiment.coracle.dev.validator", &why);
         return experiments::check_command(old, object).map_err(denied);

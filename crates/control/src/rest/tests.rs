@@ -1,8 +1,11 @@
 //! Conversations with the API, in-process.
 
 mod annotations;
+mod commands;
+mod deletion;
 mod scale;
 mod versions;
+mod watches;
 mod wrong_specs;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -277,71 +280,6 @@ fn writes_from_old_copies_are_refused() {
 }
 
 #[test]
-fn finalizers_hold_an_object_until_they_are_gone() {
-    let fixture = fixture();
-    let mut object = service("iris");
-    object["metadata"]["finalizers"] = json!(["example.com/a"]);
-    fixture.post(ISVC, &object);
-    let url = format!("{ISVC}/iris");
-    let (status, waiting) = fixture.send("DELETE", &url, "", &Value::Null);
-    assert_eq!(
-        (status, &waiting["kind"]),
-        (200, &json!("InferenceService"))
-    );
-    assert!(waiting["metadata"]["deletionTimestamp"].is_string());
-    assert_eq!(waiting["metadata"]["generation"], 2);
-    let (_, again) = fixture.send("DELETE", &url, "", &Value::Null);
-    assert_eq!(again, waiting);
-    let (status, _) = fixture.merge(
-        &url,
-        &json!({"metadata": {"finalizers": ["example.com/a", "example.com/b"]}}),
-    );
-    assert_eq!(status, 422);
-    // As kube-rs does it: a test of a missing path against null holds.
-    let patch = json!([{"op": "test", "path": "/metadata/nothing", "value": null}, {"op": "remove", "path": "/metadata/finalizers/0"}]);
-    let (status, _) = fixture.send("PATCH", &url, "application/json-patch+json", &patch);
-    assert_eq!(status, 200);
-    assert_eq!(fixture.get(&url).0, 404);
-}
-
-#[test]
-fn namespaces_take_their_objects_with_them() {
-    let fixture = fixture();
-    fixture.post(ISVC, &service("iris"));
-    assert_eq!(
-        fixture
-            .get("/api/v1/namespaces/ml/serviceaccounts/default")
-            .0,
-        200
-    );
-    let (status, terminating) = fixture.send("DELETE", "/api/v1/namespaces/ml", "", &Value::Null);
-    assert_eq!(
-        (status, &terminating["status"]["phase"]),
-        (200, &json!("Terminating"))
-    );
-    assert_eq!(fixture.get("/api/v1/namespaces/ml").0, 404);
-    assert_eq!(fixture.get(&format!("{ISVC}/iris")).0, 404);
-}
-
-#[test]
-fn owned_objects_go_with_their_owner() {
-    let fixture = fixture();
-    let (_, owner) = fixture.post(
-        "/api/v1/namespaces/ml/configmaps",
-        &json!({"metadata": {"name": "owner"}}),
-    );
-    let owned = json!({"metadata": {"name": "owned", "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}]}});
-    fixture.post("/api/v1/namespaces/ml/configmaps", &owned);
-    fixture.send(
-        "DELETE",
-        "/api/v1/namespaces/ml/configmaps/owner",
-        "",
-        &Value::Null,
-    );
-    assert_eq!(fixture.get("/api/v1/namespaces/ml/configmaps/owned").0, 404);
-}
-
-#[test]
 fn secrets_keep_their_texts_in_base64() {
     let fixture = fixture();
     let (_, secret) = fixture.post(
@@ -360,53 +298,6 @@ fn secrets_keep_their_texts_in_base64() {
         secret["metadata"]["name"].as_str().unwrap().len(),
         "kserve-".len() + 5
     );
-}
-
-#[test]
-fn what_an_object_owned_goes_with_it_though_others_write_it() {
-    let fixture = fixture();
-    let store = &fixture.api.store;
-    let [pod, held] = ["owned", "held"].map(|name| Key::new(&kind::POD, "ml", name));
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        // Somebody who writes the pods' status again and again.
-        scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                for pod in [&pod, &held] {
-                    if let Some(live) = store.get(pod) {
-                        let mut object = live.object.clone();
-                        object["status"]["n"] = json!(live.version);
-                        drop(store.update(pod, live.version, object));
-                    }
-                }
-            }
-        });
-        for _ in 0..20 {
-            let (_, owner) = fixture.post(ISVC, &service("a"));
-            for (key, finalizers) in [(&pod, json!([])), (&held, json!(["test/held"]))] {
-                let owned = json!({
-                    "metadata": {
-                        "name": key.name(),
-                        "namespace": "ml",
-                        "ownerReferences": [{"uid": owner["metadata"]["uid"]}],
-                        "finalizers": finalizers
-                    }
-                });
-                store.create(key.clone(), owned).unwrap();
-            }
-            let (status, _) = fixture.send("DELETE", &format!("{ISVC}/a"), "", &Value::Null);
-            let is_there = store.get(&pod).is_some();
-            let held_ends = store
-                .get(&held)
-                .is_some_and(|held| object::is_terminating(&held.object));
-            if (status, is_there, held_ends) != (200, false, true) {
-                is_over.store(true, Ordering::Relaxed);
-            }
-            assert_eq!((status, is_there, held_ends), (200, false, true));
-            store.delete_whatever(&held).unwrap();
-        }
-        is_over.store(true, Ordering::Relaxed);
-    });
 }
 
 #[test]
@@ -430,81 +321,6 @@ fn lists_come_in_pages() {
     assert_eq!(fixture.get(&format!("{ISVC}?resourceVersion=x")).0, 400);
     let (_, deleted) = fixture.send("DELETE", ISVC, "", &Value::Null);
     assert_eq!(deleted["items"].as_array().unwrap().len(), 3);
-}
-
-async fn event(watch: &mut Watch) -> Value {
-    serde_json::from_slice(&watch.next().await.unwrap()).unwrap()
-}
-
-#[tokio::test]
-async fn watches_show_what_is_there_and_what_changes() {
-    let fixture = fixture();
-    let mut labelled = service("a");
-    labelled["metadata"]["labels"] = json!({"tier": "x"});
-    fixture.post(ISVC, &labelled);
-    let mut watch = fixture.watch(&format!(
-        "{ISVC}?watch=True&labelSelector=tier%3Dx&timeoutSeconds=5"
-    ));
-    assert_eq!(event(&mut watch).await["type"], "ADDED");
-    fixture.post(ISVC, &service("other"));
-    let url = format!("{ISVC}/a");
-    fixture.merge(&url, &json!({"spec": {"predictor": {"minReplicas": 2}}}));
-    let modified = event(&mut watch).await;
-    assert_eq!(
-        (
-            &modified["type"],
-            &modified["object"]["spec"]["predictor"]["minReplicas"]
-        ),
-        (&json!("MODIFIED"), &json!(2))
-    );
-    let (_, relabelled) = fixture.merge(&url, &json!({"metadata": {"labels": {"tier": "y"}}}));
-    let left = event(&mut watch).await;
-    assert_eq!(
-        (&left["type"], &left["object"]["metadata"]["labels"]["tier"]),
-        (&json!("DELETED"), &json!("x"))
-    );
-    assert_eq!(
-        left["object"]["metadata"]["resourceVersion"],
-        relabelled["metadata"]["resourceVersion"]
-    );
-    fixture.merge(&url, &json!({"metadata": {"labels": {"tier": "x"}}}));
-    assert_eq!(event(&mut watch).await["type"], "ADDED");
-    fixture.send("DELETE", &url, "", &Value::Null);
-    assert_eq!(event(&mut watch).await["type"], "DELETED");
-}
-
-#[tokio::test]
-async fn streaming_lists_end_their_beginning_with_a_bookmark() {
-    let fixture = fixture();
-    fixture.post(ISVC, &service("a"));
-    let query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=5";
-    let mut watch = fixture.watch(&format!("{ISVC}?{query}"));
-    assert_eq!(event(&mut watch).await["type"], "ADDED");
-    let bookmark = event(&mut watch).await;
-    assert_eq!(bookmark["type"], "BOOKMARK");
-    assert_eq!(
-        bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
-        "true"
-    );
-    assert_eq!(
-        fixture
-            .get(&format!("{ISVC}?watch=1&sendInitialEvents=true"))
-            .0,
-        422
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn watches_end_when_their_time_is_up() {
-    let fixture = fixture();
-    let mut watch = fixture.watch(&format!(
-        "{ISVC}?watch=1&resourceVersion=1&timeoutSeconds=3"
-    ));
-    assert_eq!(watch.next().await, None);
-    assert_eq!(
-        fixture.get(&format!("{ISVC}?watch=1&resourceVersion=99")).0,
-        504
-    );
 }
 
 #[test]
@@ -732,84 +548,6 @@ fn a_json_patch_that_does_not_fit_says_so_without_blaming_a_field() {
         message.starts_with("the server rejected our request due to an error in our request: "),
         "{message}"
     );
-}
-
-#[test]
-fn a_rollout_takes_one_command_at_a_time_and_none_without_effect() {
-    let fixture = fixture();
-    let rollouts = "/apis/serving.coracle.dev/v1alpha1/namespaces/ml/rollouts";
-    let (status, _) = fixture.post(
-        rollouts,
-        &json!({"metadata": {"name": "careful"}, "spec": {"inferenceService": "iris"}}),
-    );
-    assert_eq!(status, 201);
-    let target = format!("{rollouts}/careful");
-    let command = |command: Value| {
-        let patch = json!({"metadata": {"annotations": {"serving.coracle.dev/rollout": command}}});
-        let (status, answer) = fixture.merge(&target, &patch);
-        let message = answer["message"].as_str().unwrap_or_default();
-        (status, message.to_owned())
-    };
-    let (status, message) = command("skip".into());
-    assert!(
-        status == 403 && message.ends_with("denied the request: skip: nothing is on trial"),
-        "{message}"
-    );
-    let progressing = json!({"status": {"phase": "Progressing", "message": "", "step": 1}});
-    fixture.merge(&format!("{target}/status"), &progressing);
-    assert_eq!(command("skip".into()).0, 200);
-    for another in ["skip", "abort"] {
-        let (status, message) = command(another.into());
-        assert!(
-            status == 403 && message.contains("'skip', is not done yet"),
-            "{message}"
-        );
-    }
-    // Other changes go through, and so does taking it back.
-    assert_eq!(
-        fixture.merge(&target, &json!({"spec": {"paused": true}})).0,
-        200
-    );
-    assert_eq!(command(Value::Null).0, 200);
-    assert_eq!(command("abort".into()).0, 200);
-}
-
-/// Commands of several people at once: the one before is done, or the next one is refused; none is lost.
-#[test]
-fn an_experiment_takes_one_command_at_a_time() {
-    let fixture = fixture();
-    let experiments = "/apis/serving.coracle.dev/v1alpha1/namespaces/ml/experiments";
-    let spec = json!({
-        "inferenceService": "iris", "unit": {"header": "x-user"},
-        "variants": [{"name": "control"}, {"name": "treatment", "inferenceService": "next"}],
-        "metrics": [{"name": "converted", "type": "Conversion", "expectedDifference": 0.1}]
-    });
-    let (status, made) = fixture.post(
-        experiments,
-        &json!({"metadata": {"name": "ab"}, "spec": spec}),
-    );
-    assert_eq!(status, 201, "{made}");
-    let target = format!("{experiments}/ab");
-    let command = |command: Value| {
-        let annotations = json!({"serving.coracle.dev/experiment": command});
-        let (status, answer) =
-            fixture.merge(&target, &json!({"metadata": {"annotations": annotations}}));
-        let message = answer["message"].as_str().unwrap_or_default();
-        (status, message.to_owned())
-    };
-    assert_eq!(command("promote:treatment".into()).0, 200);
-    for another in ["promote:treatment", "stop", "resume"] {
-        let (status, message) = command(another.into());
-        assert!(
-            status == 403 && message.contains("'promote:treatment', is not done yet"),
-            "{another}: {status} {message}"
-        );
-    }
-    // Other changes go through, and so does taking it back.
-    let change = json!({"spec": {"analysis": {"unitsMin": 200}}});
-    assert_eq!(fixture.merge(&target, &change).0, 200);
-    assert_eq!(command(Value::Null).0, 200);
-    assert_eq!(command("stop".into()).0, 200);
 }
 
 #[test]

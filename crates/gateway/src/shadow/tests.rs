@@ -458,7 +458,7 @@ fn table_of(names: &[String]) -> ModelTable {
 
 #[test]
 fn comparisons_that_nobody_wants_make_room_and_go_after_a_while() {
-    let names: Vec<String> = (0..=PAIRS_MAX).map(|index| format!("s{index}")).collect();
+    let names: Vec<String> = (0..=SHADOWS_MAX).map(|index| format!("s{index}")).collect();
     let table = Arc::new(SharedTable::new(table_of(&names)));
     let clock = Arc::new(ManualClock::new());
     let as_clock: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
@@ -482,7 +482,7 @@ fn comparisons_that_nobody_wants_make_room_and_go_after_a_while() {
     assert!(has("s7") && !has("s20") && has(last));
     let long = KEPT_FOR + Duration::from_secs(2);
     clock.advance(long);
-    assert_eq!(shadows.figures().len(), PAIRS_MAX - 1);
+    assert_eq!(shadows.figures().len(), SHADOWS_MAX - 1);
     assert!(!has("s7") && has("s0"));
 }
 

@@ -62,21 +62,32 @@ fn grouped(number: u64) -> String {
     }
 }
 
-/// Holds docs/rollouts.md to have this row of a table.
-fn documented(row: &str) {
+/// Returns those rows that docs/rollouts.md lacks, one a line.
+fn missing(rows: &[String]) -> String {
     let docs = include_str!("../../../../docs/rollouts.md");
-    let is_there = docs.lines().any(|line| line == row);
-    assert!(is_there, "docs/rollouts.md lacks:\n{row}");
+    let is_there = |row: &str| docs.lines().any(|line| line == row);
+    let missing = rows.iter().filter(|row| !is_there(row));
+    missing.map(|row| format!("{row}\n")).collect()
 }
 
-fn document(name: &str, tally: &Tally) {
+/// Holds docs/rollouts.md to have these rows of a table.
+fn documented(rows: &[String]) {
+    let missing = missing(rows);
+    assert!(missing.is_empty(), "docs/rollouts.md lacks:\n{missing}");
+}
+
+#[test]
+fn all_rows_that_the_docs_lack_are_told_at_once() {
+    let rows = ["| no | such row |", "| nor | this |", ""].map(str::to_owned);
+    assert_eq!(missing(&rows), "| no | such row |\n| nor | this |\n");
+}
+
+fn row(name: &str, tally: &Tally) -> String {
     let seconds = tally.half_back_within();
     let seconds = seconds.map_or(String::new(), |seconds| format!("{} s ", grouped(seconds)));
     let (promoted, back) = (tally.promoted, tally.rolled_back);
-    documented(&format!(
-        "| {name} | {promoted} | {back} | {} | {seconds}|",
-        tally.undecided
-    ));
+    let undecided = tally.undecided;
+    format!("| {name} | {promoted} | {back} | {undecided} | {seconds}|")
 }
 
 /// Draws how many of `n` happen, each with probability `rate`.
@@ -92,29 +103,31 @@ fn act(random: &mut Random, requests: u64, nature: Nature) -> Counts {
     }
 }
 
-/// Runs rollouts with the default spec, deciding every second, for at most an hour each.
-fn run(scenario: &Scenario, n_rollouts: u64) -> Tally {
-    let spec = RolloutSpec::default();
+/// Runs rollouts with the default spec.
+fn run(scenario: &Scenario) -> Tally {
+    simulated(&RolloutSpec::default(), |random, share, second| {
+        let requests = draw(random, (scenario.requests_per_second * 2.0) as u64, 0.5);
+        let canary = draw(random, requests, share);
+        Interval {
+            stable: act(random, requests - canary, (scenario.stable)(second)),
+            canary: act(random, canary, (scenario.canary)(second)),
+        }
+    })
+}
+
+/// Runs rollouts that are decided every second, for at most an hour each; `in_second` says what happens in a second, from 0, in which the canary has this
+/// share.
+fn simulated(spec: &RolloutSpec, in_second: impl Fn(&mut Random, f64, u64) -> Interval) -> Tally {
     let mut tally = Tally::default();
-    for seed in 0..n_rollouts {
+    for seed in 0..N_ROLLOUTS {
         let mut random = Random::new(seed);
         let mut rollout = Rollout::new(Duration::ZERO);
         let mut is_decided = false;
         for second in 0..3_600 {
             let share = spec.steps[rollout.step].percent / 100.0;
-            let requests = draw(
-                &mut random,
-                (scenario.requests_per_second * 2.0) as u64,
-                0.5,
-            );
-            let canary = draw(&mut random, requests, share);
-            let interval = Interval {
-                stable: act(&mut random, requests - canary, (scenario.stable)(second)),
-                canary: act(&mut random, canary, (scenario.canary)(second)),
-            };
-            rollout.observe(&spec, interval);
+            rollout.observe(spec, in_second(&mut random, share, second));
             let now = Duration::from_secs(second + 1);
-            match rollout.decide(&spec, now) {
+            match rollout.decide(spec, now) {
                 Verdict::Hold(_) | Verdict::Overdue(_) => continue,
                 Verdict::Advance { .. } => {
                     rollout.advance(now);
@@ -190,13 +203,14 @@ fn canaries_that_are_not_worse_are_seldom_rolled_back() {
             },
         },
     ];
-    for scenario in scenarios {
-        let tally = run(&scenario, N_ROLLOUTS);
+    let rows = scenarios.map(|scenario| {
+        let tally = run(&scenario);
         let name = scenario.name;
         assert!(tally.rolled_back <= 8, "{name}: {tally:?}");
         assert!(tally.undecided <= 30, "{name}: {tally:?}");
-        document(name, &tally);
-    }
+        row(name, &tally)
+    });
+    documented(&rows);
 }
 
 /// The revision that serves never fails: that the canary does is soon evident, and not that it does so by more than the margin. Of these 68 went back when that was judged by two standard errors.
@@ -208,11 +222,11 @@ fn canaries_within_the_margin_mostly_stay_where_nothing_else_fails() {
         stable: |_| failing(0.0),
         canary: |_| failing(0.003),
     };
-    let tally = run(&scenario, N_ROLLOUTS);
+    let tally = run(&scenario);
     // A tenth of them, and three standard deviations.
     assert!(tally.rolled_back <= 30 + 16, "{tally:?}");
     assert!(tally.undecided <= 30, "{tally:?}");
-    document(scenario.name, &tally);
+    documented(&[row(scenario.name, &tally)]);
 }
 
 /// The failures of one canary, of a revision beside it that never fails.
@@ -349,16 +363,17 @@ fn regressions_are_caught_and_sudden_failures_within_seconds() {
         regression("a fifth fails, low traffic", |_| failing(0.2), (0, 160)),
         regression("2 % fail, low traffic", |_| failing(0.02), (0, 2_200)),
     ];
-    for case in cases {
-        let tally = run(&case.scenario, N_ROLLOUTS);
+    let rows = cases.map(|case| {
+        let tally = run(&case.scenario);
         let name = case.scenario.name;
         assert!(tally.promoted <= case.missed_max, "{name}: {tally:?}");
         assert!(
             tally.median_seconds() <= case.median_seconds_max,
             "{name}: {tally:?}"
         );
-        document(name, &tally);
-    }
+        row(name, &tally)
+    });
+    documented(&rows);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use coracle_serving::experiment::{
 
 use super::spec::Wanted;
 use crate::controller::events::Happened;
+use crate::controller::times::remainder;
 use crate::rest::rfc3339;
 
 pub(super) const WAITING: &str = "Waiting";
@@ -78,6 +79,15 @@ impl Command {
 /// Tells whether an experiment that stands so runs or has a winner.
 pub(super) fn has_begun(status: &ExperimentStatus) -> bool {
     status.phase == RUNNING || status.winner.is_some()
+}
+
+/// Tells that a command has no effect, and why.
+pub(super) fn refused(message: String) -> Happened {
+    Happened {
+        is_warning: true,
+        reason: REFUSED,
+        message,
+    }
 }
 
 /// What is known when an experiment is looked at.
@@ -186,13 +196,9 @@ fn obey(
         }
         Some(Command::Resume) if status.winner.is_some() => {
             if let Some((_, winner)) = ended_by_rule(status, seen, control) {
-                happened.push(Happened {
-                    is_warning: true,
-                    reason: REFUSED,
-                    message: format!(
-                        "resume: by spec.promotion, {winner} takes all requests again at once; change that first"
-                    ),
-                });
+                happened.push(refused(format!(
+                    "resume: by spec.promotion, {winner} takes all requests again at once; change that first"
+                )));
             } else {
                 settle(status, None);
                 status.phase = WAITING.to_owned();
@@ -281,10 +287,9 @@ fn decide(
         && seen.wanted.promotes
     {
         let left = seen.wanted.after.saturating_sub(ran(status, seen));
-        let left = Duration::from_secs(left.as_secs().saturating_add(1));
         status.message = format!(
             "{variant} is better, and gets all requests in {}: {}",
-            humantime::format_duration(left),
+            remainder(left),
             summary.why
         );
     }

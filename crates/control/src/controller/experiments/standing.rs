@@ -21,6 +21,8 @@ use crate::store::Key;
 const IN_FORCE: &str = "InForce";
 /// The condition that tells whether all that answers for the variants is ready.
 const VARIANTS_READY: &str = "VariantsReady";
+/// The reason of an experiment whose spec cannot be.
+pub(super) const INVALID: &str = "InvalidSpec";
 /// The reason of what comes by itself, if one waits.
 const NOT_READY: &str = "NotReady";
 

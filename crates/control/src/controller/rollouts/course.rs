@@ -13,7 +13,7 @@ use coracle_serving::experiment::{PlannedExperiment, StageSummary};
 use coracle_serving::{RevisionState, ServiceId};
 
 use self::kept::{describe, drift, lasted_before, outcomes, percent_of, restored, shown, to_ms};
-use self::sight::{failure_of, is_alone, refusal_of, refused_by_sight};
+use self::sight::{failure_of, is_alone, refusal_of, refused_by_sight, stable_failure};
 use super::command::Command;
 use super::metrics::{self, StageOf};
 use super::queries::{Asking, QueryKey};
@@ -92,16 +92,15 @@ pub(crate) struct Course {
     lasted: Option<Duration>,
     /// When it was looked last, on the monotonic clock.
     looked_at: Option<Duration>,
-    /// When the revision that served was seen last to have failed, on the monotonic clock.
-    alone_at: Option<Duration>,
 }
-
-/// A revision that served and fails again within this time, as a program that ends again and again, is told of once.
-const ALONE_AGAIN: Duration = Duration::from_secs(600);
 
 /// Why a rollout does not decide.
 const BY_HAND: &str =
     "spec.predictor.canaryTrafficPercent or canary of the service says how requests are split";
+/// Why nothing goes on of a service that is told not to serve.
+const STOPPED: &str = "the service is stopped";
+/// Where a message says that something outside is waited for.
+pub(super) const WAITS: &str = " waits: ";
 /// Where a message says that what it says comes later.
 const ONCE_LOADED: &str = " once it is loaded";
 pub(super) const WAITING: &str = "Waiting";
@@ -120,7 +119,6 @@ impl Course {
             trial: None,
             lasted: None,
             looked_at: None,
-            alone_at: None,
         }
     }
 
@@ -227,8 +225,11 @@ impl Course {
         let passed = if is_held { Duration::ZERO } else { passed };
         let lasted = self.lasted().saturating_add(passed);
         self.lasted = Some(lasted);
-        if let Some(progress) = &mut self.status.progress {
+        let status = &mut self.status;
+        if let Some(progress) = &mut status.progress {
             progress.lasted_ms = Some(to_ms(lasted));
+        } else if status.canary_since_ms.is_some() {
+            status.canary_lasted_ms = Some(to_ms(lasted));
         }
     }
 
@@ -272,7 +273,7 @@ impl Course {
             self.roll_back(&canary, "by hand", happened);
         }
         if matches!(self.status.phase.as_str(), PROGRESSING | PAUSED) {
-            let message = format!("{canary} waits: the service is stopped");
+            let message = format!("{canary}{WAITS}{STOPPED}");
             self.tell_wait(message, happened);
         }
     }
@@ -289,21 +290,12 @@ impl Course {
         }
     }
 
-    /// Shows that the revision that served has failed, and tells it if it had not just now: between its failures it is loaded, and each says something else.
-    fn tell_alone(&mut self, seen: &Seen<'_>, message: String, happened: &mut Vec<Happened>) {
-        let before = self.alone_at.replace(seen.monotonic);
-        let is_again = before.is_some_and(|at| seen.monotonic.saturating_sub(at) < ALONE_AGAIN);
-        match is_again {
-            true => self.status.message = message,
-            false => self.tell_wait(message, happened),
-        }
-    }
-
     /// A new revision is there, or is to be tried once more.
     fn meet(&mut self, newest: &str, now: Duration) {
         self.rest(PROGRESSING, String::new());
         self.status.canary_revision = Some(newest.to_owned());
         self.status.canary_since_ms = Some(to_ms(now));
+        self.status.canary_lasted_ms = Some(0);
         self.status.percent = Some(0);
     }
 
@@ -317,7 +309,7 @@ impl Course {
         self.status.checks.clear();
         self.status.progress = None;
         self.status.canary_since_ms = None;
-        self.alone_at = None;
+        self.status.canary_lasted_ms = None;
         self.lasted = Some(Duration::ZERO);
     }
 
@@ -399,11 +391,8 @@ impl Course {
                 return self.wait(seen, (newest, why), happened);
             }
         }
-        if let Some(RevisionState::Failed { failure, .. }) = seen.stable_state {
-            let stable = seen.stable.unwrap_or_default();
-            let why = &failure.message;
-            let message = format!("{newest} waits: {stable} failed: {why}");
-            self.tell_alone(seen, message, happened);
+        if is_alone(seen) {
+            self.wait_for_stable(seen, newest, happened);
             // What it does alone is compared with nothing.
             if let Some(trial) = &mut self.trial {
                 trial.before = (seen.stable_totals, seen.newest_totals);
@@ -435,6 +424,17 @@ impl Course {
         self.note_checks(seen.wanted);
         self.act((seen, command), (newest, verdict), happened);
         self.note_progress();
+    }
+
+    /// Shows that the revision that serves is not there, and tells it if that does not pass by itself.
+    fn wait_for_stable(&mut self, seen: &Seen<'_>, newest: &str, happened: &mut Vec<Happened>) {
+        match stable_failure(seen) {
+            Some(why) => self.tell_wait(format!("{newest}{WAITS}{why}"), happened),
+            None => {
+                let stable = seen.stable.unwrap_or_default();
+                self.status.message = format!("{newest}{WAITS}{stable} is being loaded");
+            }
+        }
     }
 
     /// Takes what was told of this stage by others: outcomes, predictions and answers.
@@ -515,7 +515,14 @@ impl Course {
         if !seen.is_paused && self.is_overdue(seen) {
             return self.roll_back(newest, &format!("the deadline is over: {why}"), happened);
         }
-        self.status.message = format!("{newest} waits: {why}");
+        let message = format!("{newest}{WAITS}{why}");
+        match (seen.newest_state, stable_failure(seen)) {
+            // Nothing takes the requests.
+            (Some(RevisionState::Failed { .. }), Some(lost)) => {
+                self.tell_wait(format!("{message}; {lost}"), happened);
+            }
+            _ => self.status.message = message,
+        }
     }
 
     /// Tells whether the deadline is over: of the stage, or without one since the revision is there.
@@ -731,6 +738,7 @@ impl Course {
 
     fn note_progress(&mut self) {
         let lasted = self.lasted();
+        self.status.canary_lasted_ms = None;
         self.status.progress = self.trial.as_ref().map(|trial| {
             let Trial { rollout, slow, .. } = trial;
             let counts = |counts: Counts| [counts.requests, counts.errors, counts.slow];

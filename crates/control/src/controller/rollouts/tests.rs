@@ -21,10 +21,9 @@ fn create_rollout(stage: &mut Stage, steps: Value) -> Key {
 }
 
 fn annotate(stage: &Stage, key: &Key, command: &str) {
-    let stored = stage.store.get(key).unwrap();
-    let mut object = stored.object.clone();
-    object["metadata"]["annotations"] = json!({COMMAND: command});
-    stage.store.update(key, stored.version, object).unwrap();
+    stage.change(key, |object| {
+        object["metadata"]["annotations"] = json!({COMMAND: command});
+    });
 }
 
 /// Tells a rollout what is wanted of it; fails if that is not taken.
@@ -174,10 +173,7 @@ fn whoever_sticks_to_a_revision_is_judged_and_by_each_rollout_anew() {
     stage.predictor(json!({"model": model("file:///c")}));
     assert_eq!(stages(&stage), [of("00003", by_session())]);
     let by_customer = json!({"unit": {"header": "X-Customer"}, "requestsMin": 0});
-    let stored = stage.store.get(&key).unwrap();
-    let mut object = stored.object.clone();
-    object["spec"]["analysis"] = by_customer;
-    stage.store.update(&key, stored.version, object).unwrap();
+    stage.change(&key, |object| object["spec"]["analysis"] = by_customer);
     stage.settle();
     let by_customer = UnitSource::Header("x-customer".to_owned());
     assert_eq!(stages(&stage), [of("00003", by_customer)]);
@@ -514,11 +510,10 @@ fn a_services_annotation_is_a_rollout_of_its_own() {
     assert_eq!(made["spec"]["steps"], steps);
     assert_eq!(made["status"]["phase"], "Idle");
     // What people write into it stays, but for the steps; it is commanded as any other.
-    let stored = stage.store.get(&key).unwrap();
-    let mut changed = stored.object.clone();
-    changed["spec"]["analysis"] = json!({"requestsMin": 0});
-    changed["spec"]["steps"] = json!([{"percent": 1}]);
-    stage.store.update(&key, stored.version, changed).unwrap();
+    stage.change(&key, |changed| {
+        changed["spec"]["analysis"] = json!({"requestsMin": 0});
+        changed["spec"]["steps"] = json!([{"percent": 1}]);
+    });
     stage.settle();
     let spec = rollout(&stage).unwrap()["spec"].clone();
     assert_eq!(
@@ -568,10 +563,9 @@ fn settle_below(stage: &mut Stage, number: &str, percent: u8) {
 
 /// Lets the stages of a rollout need no requests.
 fn need_no_requests(stage: &mut Stage, key: &Key) {
-    let stored = stage.store.get(key).unwrap();
-    let mut changed = stored.object.clone();
-    changed["spec"]["analysis"] = json!({"requestsMin": 0});
-    stage.store.update(key, stored.version, changed).unwrap();
+    stage.change(key, |changed| {
+        changed["spec"]["analysis"] = json!({"requestsMin": 0});
+    });
     stage.settle();
 }
 
@@ -656,10 +650,9 @@ fn a_deleted_rollout_of_an_annotation_begins_anew() {
     need_no_requests(&mut stage, &key);
     assert_eq!((step(&stage, &key), shares(&stage)), (Some(1), split(20)));
     // One that is written to be another service's is this one's again.
-    let stored = stage.store.get(&key).unwrap();
-    let mut changed = stored.object.clone();
-    changed["spec"]["inferenceService"] = "other".into();
-    stage.store.update(&key, stored.version, changed).unwrap();
+    stage.change(&key, |changed| {
+        changed["spec"]["inferenceService"] = "other".into();
+    });
     settle_below(&mut stage, "00002", 20);
     let spec = stage.store.get(&key).unwrap().object["spec"].clone();
     assert_eq!(spec["inferenceService"], SERVICE);
@@ -748,10 +741,9 @@ fn a_stored_rollout_whose_spec_cannot_be_lets_nothing_through() {
     };
     assert_eq!(shares(&stage), split(20));
     let ratio = |stage: &mut Stage, ratio: f64| {
-        let stored = stage.store.get(&key).unwrap();
-        let mut object = stored.object.clone();
-        object["spec"]["analysis"]["ratioTolerated"] = json!(ratio);
-        stage.store.update(&key, stored.version, object).unwrap();
+        stage.change(&key, |object| {
+            object["spec"]["analysis"]["ratioTolerated"] = json!(ratio);
+        });
         stage.settle();
     };
     ratio(&mut stage, 5_000.0);

@@ -82,7 +82,11 @@ fn read(hpa: &Value) -> Result<Autoscaled, String> {
             let number = given.as_u64();
             let number = number.filter(|n| (1..=u64::from(REPLICAS_MAX)).contains(n));
             number.ok_or_else(|| {
-                format!(".{name}: {given} is no number of replicas from 1 to {REPLICAS_MAX}")
+                let none = match given.as_u64() {
+                    Some(0) => "; replicas: 0 of the predictor gives it none",
+                    _ => "",
+                };
+                format!(".{name}: {given} is no number of replicas from 1 to {REPLICAS_MAX}{none}")
             })
         }
     };
@@ -178,6 +182,10 @@ mod tests {
                 ".maxReplicas: null is no number of replicas from 1 to 500",
             ),
             (json!({"maxReplicas": 501}), ".maxReplicas: 501 is no"),
+            (
+                json!({"minReplicas": 0, "maxReplicas": 3}),
+                ".minReplicas: 0 is no number of replicas from 1 to 500; replicas: 0 of the predictor gives it none",
+            ),
             (
                 json!({"maxReplicas": 2, "minReplicas": 3}),
                 ".minReplicas: 3 is more than maxReplicas, 2",

@@ -10,7 +10,14 @@ use coracle_serving::{Absence, PlannedRoute, ServiceId};
 
 use super::children::{own_replicas, parts, replicas};
 use super::flows::graphs;
+use super::id_of;
+use super::shown::status_of;
 use crate::controller::Controller;
+use crate::object;
+use crate::store::Stored;
+
+/// The condition of a deployment that had no replicas, while those that it has again are not there: a control process that is started anew knows by it.
+pub(super) const WAKING: &str = "Waking";
 
 /// Returns a spec without the predictors that have no replicas, if there are such: the first one of those that are left has what the others leave of the
 /// requests.
@@ -59,20 +66,30 @@ fn idle(spec: &SeldonDeploymentSpec) -> Vec<&str> {
 /// Says which predictors have no replicas, and what that means, if there are such.
 pub(super) fn description(spec: &SeldonDeploymentSpec) -> Option<String> {
     let idle = idle(spec);
-    let (taking, _) = parts(spec);
     if idle.is_empty() {
         return None;
     }
-    Some(match taking.iter().all(|one| is_idle(spec, one)) {
+    Some(match takes_none(spec) {
         true => "no predictor has replicas: requests are answered with 503 until one has; set replicas to 1".to_owned(),
         false => format!("no replicas, and so no requests: {}", idle.join(", ")),
     })
 }
 
+/// Tells whether none of the predictors that take requests has replicas.
+fn takes_none(spec: &SeldonDeploymentSpec) -> bool {
+    let (taking, _) = parts(spec);
+    taking.iter().all(|one| is_idle(spec, one))
+}
+
+/// Tells whether a deployment had no replicas when its status was written, or was waking.
+fn had_none(status: &SeldonDeploymentStatus) -> bool {
+    let mut conditions = status.conditions.iter();
+    status.replicas == Some(0) || conditions.any(|one| one.condition_type == WAKING)
+}
+
 /// Returns the route of a deployment none of whose predictors has replicas.
 pub(super) fn route(name: &str, spec: &SeldonDeploymentSpec) -> Option<PlannedRoute> {
-    let (taking, _) = parts(spec);
-    if taking.iter().any(|one| !is_idle(spec, one)) {
+    if !takes_none(spec) {
         return None;
     }
     let why = format!("the SeldonDeployment {name} has 0 replicas; it answers once it has some");
@@ -119,10 +136,14 @@ impl Controller {
     /// Returns the route of a deployment that had no replicas, until those are there that it has again.
     pub(super) fn waking(
         &self,
-        id: &ServiceId,
+        deployment: &Stored,
         spec: &SeldonDeploymentSpec,
     ) -> Option<PlannedRoute> {
-        self.idle.get(id)?;
+        let id = &id_of(deployment);
+        let status = status_of(deployment);
+        if takes_none(spec) || !(self.idle.contains_key(id) || had_none(&status)) {
+            return None;
+        }
         let observed = &self.last_observed;
         let route = observed.routes.get(id);
         let is_served = route.is_some_and(|route| !route.targets.is_empty());
@@ -130,11 +151,17 @@ impl Controller {
             return None;
         }
         let name = &id.name;
+        let is_of_now = status.observed_generation == Some(object::generation(&deployment.object));
+        let failure = status
+            .description
+            .filter(|_| status.state == "Failed" && is_of_now);
+        let now = match failure {
+            Some(why) => format!("are not loaded: {why}"),
+            None => "are being loaded".to_owned(),
+        };
         absent(
             spec,
-            format!(
-                "the SeldonDeployment {name} had 0 replicas; those that it has now are being loaded"
-            ),
+            format!("the SeldonDeployment {name} had 0 replicas; those that it has now {now}"),
         )
     }
 

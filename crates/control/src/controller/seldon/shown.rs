@@ -32,7 +32,7 @@ pub(super) struct Standing<'a> {
     pub(super) in_force: bool,
 }
 
-fn status_of(deployment: &Stored) -> SeldonDeploymentStatus {
+pub(super) fn status_of(deployment: &Stored) -> SeldonDeploymentStatus {
     let status = deployment.object.get("status").cloned();
     let status = status.and_then(|status| serde_json::from_value(status).ok());
     status.unwrap_or_default()
@@ -157,6 +157,9 @@ impl Controller {
         let mut conditions = Conditions::new(&before.conditions, &now);
         for name in ["DeploymentsReady", "Ready", "ServicesReady"] {
             conditions.add(name, &services);
+        }
+        if self.waking(deployment, spec).is_some() {
+            conditions.add_info(idle::WAKING, &Verdict::True);
         }
         if let Some(verdict) = self.stand_in_verdict(deployment, spec, standing.graphs.is_some()) {
             conditions.add_info(references::FALLBACK, &verdict);

@@ -24,13 +24,17 @@ pub(crate) fn names(service: &Value) -> Vec<String> {
 }
 
 /// Returns conditions with their names: those of what a service's annotations say; `by_revision` is that of a revision that stands in, `misfit` says why the
-/// default prediction is none.
+/// default prediction is none, and `room` whether there is room for a shadow.
 pub(super) fn verdicts(
     service: &Value,
-    (by_revision, misfit): (Option<Verdict>, Option<&String>),
+    (by_revision, misfit, room): (Option<Verdict>, Option<&String>, &Verdict),
     store: &Store,
 ) -> Vec<(&'static str, Verdict)> {
     let mut all = of_annotations(service, by_revision, store);
+    let mut shadows = all.iter_mut().filter(|(name, _)| *name == SHADOW);
+    if let Some((_, verdict)) = shadows.next() {
+        *verdict = verdict.and(room);
+    }
     if let Some(misfit) = misfit.map(self::misfit) {
         match all.iter_mut().find(|(name, _)| *name == FALLBACK) {
             Some((_, verdict)) => *verdict = verdict.and(&misfit),

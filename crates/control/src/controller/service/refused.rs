@@ -7,20 +7,22 @@ use coracle_api::status::{
     ComponentStatus, Components, FailureInfo, InferenceServiceStatus, ModelStates, ModelStatus,
     TrafficTarget,
 };
-use coracle_serving::{PlannedRoute, RevisionState};
+use coracle_serving::{PlannedRoute, PlannedTarget};
 use serde_json::Value;
 
 use super::super::conditions::{Conditions, Verdict};
 use super::super::revisions;
 use super::super::templates::{Canaries, Template, Templates};
 use super::super::traffic::Share;
-use super::route::absent;
 use super::{Outcome, Refusal, Surroundings, View, observed_route, references, status_of};
 use crate::object;
 use crate::rest::rfc3339;
 
 /// How a service is shown whose spec is refused.
 const INVALID: &str = "InvalidSpec";
+
+/// How a service is shown that is told not to serve.
+pub(crate) const STOPPED: &str = "Stopped";
 
 /// Returns why the spec of a service is refused, as its status tells, if it does.
 pub(crate) fn refusal(service: &Value) -> Option<String> {
@@ -40,7 +42,6 @@ pub(super) fn refused(
     around: &Surroundings<'_>,
     refusal: &Refusal,
 ) -> Outcome {
-    let route = observed_route(service, around.observed);
     let all = revisions::of(around.store, service);
     let templates = Templates {
         stable: Template::default(),
@@ -52,28 +53,38 @@ pub(super) fn refused(
         templates: &templates,
         revisions: &all,
         before,
-        observed: route.clone(),
+        observed: observed_route(service, around.observed),
     };
-    let (route, by_revision) = route.map(|route| view.hold_stand_in(route)).unzip();
-    let (planned_route, mut needed) = match &route {
-        Some(route) => (Some(route.clone()), revisions_of(route)),
-        None => view.last_route(),
+    let last = view.last_shares();
+    let (_, rollout) = view.wanted();
+    let stand_in = view.stand_in(&rollout);
+    let shares = view.makeshift(&last).unwrap_or_else(|| last.clone());
+    let observed = view.observed.clone();
+    let (observed, by_revision) = observed.map(|route| view.hold_stand_in(route)).unzip();
+    let route = match &observed {
+        Some(route) => Some(view.with_shares(route.clone(), &shares)),
+        None => view.planned_route(view.route(&shares, stand_in.as_ref()), &rollout),
     };
-    needed.extend(
-        around
-            .experiments
-            .iter()
-            .flat_map(|on| on.revisions.clone()),
-    );
+    // Whatever else answers meanwhile, what the requests are meant for is loaded.
+    let mut needed: Vec<String> = last.iter().map(|share| share.revision.clone()).collect();
+    if !last.is_empty() {
+        needed.extend(rollout.rolled_out.clone());
+    }
+    for route in observed.iter().chain(&route) {
+        needed.extend(route.targets.iter().map(|target| target.revision.clone()));
+    }
+    needed.extend(stand_in.and_then(|one| one.revision));
+    let of_experiments = around.experiments.map(|on| on.revisions.clone());
+    needed.extend(of_experiments.unwrap_or_default());
     let serving = all.iter().filter(|one| needed.contains(&one.name));
     let planned: BTreeMap<_, _> = serving
         .map(|revision| (view.id(&revision.name), view.plan(revision)))
         .collect();
     Outcome {
         status: refused_status(
-            before,
+            &view.with_traffic(&last),
             refusal,
-            route.as_ref().map(|route| {
+            observed.as_ref().map(|route| {
                 let by_revision = by_revision.flatten();
                 references::of_route(service, route, by_revision, around.store)
             }),
@@ -81,19 +92,14 @@ pub(super) fn refused(
         ),
         scaling: view.scalings(&planned),
         revisions: planned,
-        route: planned_route.or_else(|| absent(service)),
+        route,
     }
 }
 
-fn revisions_of(route: &PlannedRoute) -> Vec<String> {
-    let targets = route.targets.iter();
-    targets.map(|target| target.revision.clone()).collect()
-}
-
 impl View<'_> {
-    /// Returns the route by which the service was served last, as its status tells, with the revisions that are to be loaded: after a restart nothing is observed
-    /// yet, and what served before it goes on. A revision that cannot be loaded leaves its share to the one with the largest.
-    fn last_route(&self) -> (Option<PlannedRoute>, Vec<String>) {
+    /// Returns the split by which the service was served when its spec came to be refused: the one that is in force then, and from then on, after a restart,
+    /// too, the one that its status tells.
+    fn last_shares(&self) -> Vec<Share> {
         let share = |target: TrafficTarget| {
             Some(Share {
                 revision: target.revision_name?,
@@ -102,25 +108,50 @@ impl View<'_> {
                 tag: target.tag,
             })
         };
-        let shares = self.component().traffic.into_iter().filter_map(share);
-        let shares: Vec<Share> = shares
-            .filter(|share| self.exists(&share.revision))
-            .collect();
-        let mut needed: Vec<String> = shares.iter().map(|one| one.revision.clone()).collect();
-        let has_failed = |share: &Share| {
-            let state = self.state(&share.revision);
-            matches!(state, Some(RevisionState::Failed { .. }))
-        };
-        let mut taking: Vec<Share> = shares.into_iter().filter(|one| !has_failed(one)).collect();
-        let given = taking
-            .iter()
-            .fold(0_u8, |sum, share| sum.saturating_add(share.percent));
-        if let Some(most) = taking.iter_mut().max_by_key(|share| share.percent) {
-            most.percent = most.percent.saturating_add(100_u8.saturating_sub(given));
+        let told = self.component().traffic.into_iter().filter_map(share);
+        let told: Vec<Share> = told.filter(|share| self.exists(&share.revision)).collect();
+        let state = self.before.model_status.as_ref();
+        let was_refused = state.is_some_and(|state| state.transition_status == INVALID);
+        match self.observed.is_none() || was_refused {
+            true => told,
+            false => self.shown(&told),
         }
-        let stand_in = self.stand_in(&self.wanted().1);
-        needed.extend(stand_in.as_ref().and_then(|one| one.revision.clone()));
-        (self.route(&taking, stand_in.as_ref()), needed)
+    }
+
+    /// Gives a route that is in force these shares, if its own are others, as after a restart without the files of a revision that can be loaded now. All
+    /// else stays as it is.
+    fn with_shares(&self, route: PlannedRoute, shares: &[Share]) -> PlannedRoute {
+        let taking = |targets: &[PlannedTarget]| {
+            let taking = targets.iter().filter(|target| target.percent > 0);
+            let taking = taking.map(|target| (target.revision.clone(), target.percent));
+            taking.collect::<BTreeMap<String, u8>>()
+        };
+        let wanted = self.route(shares, None).unwrap_or_default();
+        let mut targets = wanted.targets;
+        if targets.is_empty() || taking(&targets) == taking(&route.targets) {
+            return route;
+        }
+        let is_new = |name: &str| targets.iter().all(|target| target.revision != name);
+        let others = route.targets.into_iter();
+        let others = others.filter(|target| is_new(&target.revision));
+        let others: Vec<PlannedTarget> = others
+            .map(|target| PlannedTarget {
+                percent: 0,
+                ..target
+            })
+            .collect();
+        targets.extend(others);
+        PlannedRoute { targets, ..route }
+    }
+
+    /// Returns the status before with this split.
+    fn with_traffic(&self, shares: &[Share]) -> InferenceServiceStatus {
+        let mut before = self.before.clone();
+        let components = before.components.as_mut();
+        if let Some(component) = components.and_then(|all| all.predictor.as_mut()) {
+            component.traffic = self.traffic(shares);
+        }
+        before
     }
 }
 
@@ -180,12 +211,12 @@ pub(super) fn stopped(
     around: &Surroundings<'_>,
 ) -> Outcome {
     let now = rfc3339(around.now);
-    let verdict = Verdict::no("Stopped", "");
+    let verdict = Verdict::no(STOPPED, "");
     let mut conditions = Conditions::new(&before.conditions, &now);
     conditions.add("IngressReady", &verdict);
     conditions.add("PredictorReady", &verdict);
     conditions.add("Ready", &verdict);
-    conditions.add_info("Stopped", &Verdict::True);
+    conditions.add_info(STOPPED, &Verdict::True);
     let component = before.components.clone().and_then(|all| all.predictor);
     let standing = component.filter(|one| one.latest_rolledout_revision.is_some());
     let standing = standing.map(|one| Components {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::View;
 use super::stand_in::StandIn;
+use crate::controller::conditions::Verdict;
 use crate::controller::revisions::{STABLE, canary_track};
 use crate::controller::templates::Canaries;
 use crate::controller::traffic::{Rollout, Share};
@@ -93,6 +94,7 @@ impl View<'_> {
         experiments.extend(book);
         // Validation has seen it.
         let shadow = shadows::read(self.service).ok().flatten();
+        let shadow = shadow.filter(|_| *self.around.shadow_room == Verdict::True);
         let shadow = shadow.or_else(|| self.around.mirror.cloned());
         let predictors = self.predictors(&targets);
         (!targets.is_empty()).then_some(PlannedRoute {

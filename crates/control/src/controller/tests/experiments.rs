@@ -56,13 +56,9 @@ fn won(name: &str, winner: &str) -> Vec<(String, Option<String>)> {
 }
 
 fn tell(stage: &mut Stage, name: &str, command: &str) {
-    let stored = stage.store.get(&experiment_key(name)).unwrap();
-    let mut object = stored.object.clone();
-    object["metadata"]["annotations"] = json!({COMMAND: command});
-    stage
-        .store
-        .update(&experiment_key(name), stored.version, object)
-        .unwrap();
+    stage.change(&experiment_key(name), |object| {
+        object["metadata"]["annotations"] = json!({COMMAND: command});
+    });
     stage.settle();
     let stored = stage.store.get(&experiment_key(name)).unwrap();
     assert_eq!(object::text(&stored.object, "annotations", COMMAND), None);
@@ -252,6 +248,8 @@ fn the_newest_events_of_each_object_are_kept_while_it_is_there() {
     let mut stage = stage();
     create(&mut stage, "ab", &json!({}));
     for _ in 0..20 {
+        // Within a shorter time one event counts them.
+        stage.pass(Duration::from_secs(600));
         tell(&mut stage, "ab", "promote:b");
         tell(&mut stage, "ab", "stop");
     }
@@ -340,11 +338,11 @@ fn a_command_that_is_sent_again_as_soon_as_it_is_done_is_another_one() {
     let mut stage = stage();
     create(&mut stage, "ab", &json!({}));
     for _ in 0..2 {
-        let stored = stage.store.get(&experiment_key("ab")).unwrap();
-        let mut object = stored.object.clone();
-        object["metadata"]["annotations"] = json!({COMMAND: "promote:b"});
-        let key = experiment_key("ab");
-        stage.store.update(&key, stored.version, object).unwrap();
+        // Within a shorter time one event counts both.
+        stage.pass(Duration::from_secs(600));
+        stage.change(&experiment_key("ab"), |object| {
+            object["metadata"]["annotations"] = json!({COMMAND: "promote:b"});
+        });
         stage.round();
     }
     let mut told = events(&stage, "Experiment", "ab");
@@ -447,12 +445,11 @@ fn a_variant_whose_service_is_not_ready_says_so_while_it_goes_on() {
     let key = other_service(&mut stage, "file:///b");
     create(&mut stage, "ab", &variants);
     let model_of = |stage: &mut Stage, uri: &str| {
-        let stored = stage.store.get(&key).unwrap();
-        let mut object = stored.object.clone();
-        object["spec"]["predictor"]["model"] = model(uri);
-        let generation = object::generation(&object) + 1;
-        object["metadata"]["generation"] = generation.into();
-        stage.store.update(&key, stored.version, object).unwrap();
+        stage.change(&key, |object| {
+            object["spec"]["predictor"]["model"] = model(uri);
+            let generation = object::generation(object) + 1;
+            object["metadata"]["generation"] = generation.into();
+        });
         stage.settle();
     };
     model_of(&mut stage, "file:///missing");
@@ -479,4 +476,91 @@ fn a_variant_whose_service_is_not_ready_says_so_while_it_goes_on() {
         "ExperimentVariantsReady",
     ];
     assert_eq!(told, expected);
+}
+
+/// Bounds may be set after something was stored that is beyond them.
+#[test]
+fn a_stored_experiment_whose_spec_cannot_be_is_not_in_force_and_says_so() {
+    let mut stage = stage();
+    create(&mut stage, "ab", &json!({}));
+    assert_eq!(in_force(&stage), running("ab"));
+    let set_percent = |stage: &mut Stage, percent: u32| {
+        stage.change(&experiment_key("ab"), |object| {
+            object["spec"]["percent"] = percent.into();
+        });
+        stage.settle();
+    };
+    let condition = |stage: &Stage| {
+        let status = status(stage, "ab");
+        let mut conditions = status["conditions"].as_array().unwrap().iter();
+        let found = conditions.find(|one| one["type"] == "InForce").unwrap();
+        (found["status"].clone(), found["reason"].clone())
+    };
+    let told = |stage: &Stage, reason: &str| {
+        let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+        let mut events = events.iter().map(|stored| stored.object.clone());
+        let event = events.find(|event| {
+            event["reason"] == reason && event["involvedObject"]["kind"] == "Experiment"
+        });
+        event.unwrap()["message"].as_str().unwrap().to_owned()
+    };
+    set_percent(&mut stage, 150);
+    for is_restarted in [false, true] {
+        if is_restarted {
+            stage = stage.restart();
+            stage.settle();
+        }
+        assert_eq!(in_force(&stage), []);
+        assert_eq!(condition(&stage), (json!("False"), json!("InvalidSpec")));
+        let status = status(&stage, "ab");
+        assert_eq!(status["phase"], "Waiting");
+        assert_eq!(
+            status["message"],
+            "spec cannot be: spec.percent: Invalid value: 150.0: must be between 0 and 100"
+        );
+    }
+    let why = "it is no longer in force, and its requests go as the service itself says: spec cannot be: spec.percent";
+    assert!(told(&stage, "ExperimentWaits").starts_with(why));
+    tell(&mut stage, "ab", "stop");
+    let refused = told(&stage, "ExperimentCommandRefused");
+    assert!(refused.starts_with("stop: spec cannot be: "), "{refused}");
+    set_percent(&mut stage, 50);
+    assert_eq!(in_force(&stage), running("ab"));
+    assert_eq!(condition(&stage).0, "True");
+}
+
+#[test]
+fn a_variant_that_comes_and_goes_pushes_no_other_event_out() {
+    let mut stage = Stage::new();
+    stage.is_slow_loaded = true;
+    stage.predictor(json!({"model": model("file:///a"), "canaryTrafficPercent": 0}));
+    stage.predictor(json!({"model": model("file:///slow")}));
+    create(&mut stage, "ab", &json!({}));
+    let told = |stage: &Stage| {
+        let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+        let events = events.iter().map(|stored| &stored.object);
+        let of_service = events.filter(|event| event["involvedObject"]["name"] == SERVICE);
+        let told = of_service.map(|event| {
+            let reason = event["reason"].as_str().unwrap().to_owned();
+            (reason, event["count"].as_u64().unwrap())
+        });
+        told.collect::<Vec<(String, u64)>>()
+    };
+    let before = told(&stage);
+    for _ in 0..40 {
+        for is_failed in [true, false] {
+            stage.is_slow_failed = is_failed;
+            stage.settle();
+            stage.settle();
+        }
+    }
+    let after = told(&stage);
+    for (reason, _) in before {
+        assert!(after.iter().any(|(after, _)| *after == reason), "{reason}");
+    }
+    assert!(
+        after.contains(&("ExperimentWaits".to_owned(), 40)),
+        "{after:?}"
+    );
+    assert!(after.len() < 10, "{after:?}");
 }

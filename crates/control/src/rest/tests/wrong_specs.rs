@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, ApiRequest, Fixture, User, fixture};
+use super::{Answer, ApiRequest, Fixture, Key, User, fixture, kind};
 
 const GROUP: &str = "/apis/serving.coracle.dev/v1alpha1/namespaces/ml";
 
@@ -302,16 +302,67 @@ fn names_that_no_file_can_have_are_refused() {
     }
 }
 
+/// Bounds may be set after something was stored that is beyond them: it takes what says nothing of them, and a spec that is mended.
+#[test]
+fn what_is_stored_beyond_bounds_may_be_labelled_commanded_paused_and_mended() {
+    let long = [&*"n".repeat(60); 4].join(".");
+    let (mut bad_rollout, mut bad_experiment) = (rollout(), experiment());
+    bad_rollout["analysis"]["alpha"] = json!(2);
+    bad_experiment["percent"] = json!(150);
+    let stop = json!({"annotations": {"serving.coracle.dev/experiment": "stop"}});
+    for (kind, spec, also_taken, wrong, mended) in [
+        (
+            &kind::ROLLOUT,
+            bad_rollout,
+            json!({"spec": {"paused": true}}),
+            "spec.analysis.alpha: Invalid value: 2.0: must be above 0 and below 1",
+            json!({"spec": {"analysis": {"alpha": 0.05}}}),
+        ),
+        (
+            &kind::EXPERIMENT,
+            bad_experiment,
+            json!({"metadata": stop}),
+            "spec.percent: Invalid value: 150.0: must be between 0 and 100",
+            json!({"spec": {"percent": 50}}),
+        ),
+    ] {
+        let fixture = fixture();
+        let object = json!({
+            "apiVersion": kind.api_version(), "kind": kind.kind,
+            "metadata": {"name": long, "namespace": "ml", "uid": "u", "generation": 1}, "spec": spec
+        });
+        let store = &fixture.api.store;
+        store.create(Key::new(kind, "ml", &long), object).unwrap();
+        let target = format!("{GROUP}/{}/{long}", kind.plural);
+        let merge = |patch: Value| {
+            let (status, answer) = fixture.merge(&target, &patch);
+            let message = answer["message"].as_str().unwrap_or_default();
+            (status, message.to_owned())
+        };
+        let taken = (200, String::new());
+        assert_eq!(merge(json!({"metadata": {"labels": {"a": "b"}}})), taken);
+        assert_eq!(merge(also_taken), taken);
+        let (status, message) = merge(json!({"spec": {"inferenceService": "other"}}));
+        assert_eq!(status, 422, "{message}");
+        assert!(message.ends_with(wrong), "{message}");
+        assert_eq!(merge(mended), taken);
+    }
+}
+
 /// YAML has numbers that JSON has not; kubectl itself refuses them, other clients may not.
 #[test]
 fn what_is_no_number_is_none() {
     let fixture = fixture();
-    for (number, expected) in [
-        (".nan", "422"),
-        (".inf", "422"),
-        ("-.inf", "422"),
-        ("1e999", "422"),
-        ("0.05", "201"),
+    for (number, expected, words) in [
+        (
+            ".nan",
+            400,
+            "couldn't decode the body as YAML: error: line 4 column 50: non-finite float `.nan` rejected",
+        ),
+        (".inf", 400, "non-finite float `.inf` rejected"),
+        ("-.inf", 400, "non-finite float `-.inf` rejected"),
+        ("1e999", 400, "non-finite float `1e999` rejected"),
+        ("0.05", 201, "\"alpha\":0.05"),
     ] {
         let body = format!(
             "apiVersion: serving.coracle.dev/v1alpha1\nkind: Rollout\nmetadata: {{name: x}}\nspec: {{inferenceService: iris, analysis: {{alpha: {number}}}}}\n"
@@ -329,11 +380,7 @@ fn what_is_no_number_is_none() {
             panic!("a watch");
         };
         let text = String::from_utf8_lossy(&reply.body);
-        let status = if reply.status == 400 {
-            422
-        } else {
-            reply.status
-        };
-        assert_eq!(status.to_string(), expected, "{number}: {text}");
+        assert_eq!(reply.status, expected, "{number}: {text}");
+        assert!(text.contains(words), "{number}: {text}");
     }
 }

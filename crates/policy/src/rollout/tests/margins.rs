@@ -1,7 +1,7 @@
 //! How canaries fare by what they do worse, in parts of what is tolerated: nothing, half of it, all of it, twice as much and four times.
 
 use super::super::*;
-use super::{documented, grouped};
+use super::{N_ROLLOUTS, Tally, documented, grouped, simulated};
 use crate::random::Random;
 
 /// What the stable revision does, and what is tolerated beside it.
@@ -75,30 +75,14 @@ const WORLDS: [World; 7] = [
 
 /// What the canary does worse, in parts of what is tolerated; where nothing is, in parts of the stable revision's own rate.
 const HARMS: [f64; 5] = [0.0, 0.5, 1.0, 2.0, 4.0];
-const N_ROLLOUTS: u64 = 300;
 const REQUESTS_PER_SECOND: u64 = 50;
-const SECONDS: u64 = 3_600;
 
-/// How the rollouts of a world with a harm ended.
-#[derive(Debug, Default)]
-struct Ends {
-    promoted: u64,
-    back: u64,
-    waiting: u64,
-    /// Seconds until those that went back did.
-    seconds: Vec<u64>,
-}
-
-impl Ends {
-    /// Returns it as a cell of the table: promoted, gone back, waiting, and within how many seconds half of all went back.
-    fn cell(&self) -> String {
-        let half = self.seconds.get(N_ROLLOUTS as usize / 2);
-        let half = half.map_or(String::new(), |half| format!(" ({} s)", grouped(*half)));
-        format!(
-            " {} / {} / {}{half} |",
-            self.promoted, self.back, self.waiting
-        )
-    }
+/// Returns how rollouts ended as a cell of the table: promoted, gone back, waiting, and within how many seconds half of all went back.
+fn cell(ends: &Tally) -> String {
+    let half = ends.half_back_within();
+    let half = half.map_or(String::new(), |half| format!(" ({} s)", grouped(half)));
+    let (promoted, back) = (ends.promoted, ends.rolled_back);
+    format!(" {promoted} / {back} / {}{half} |", ends.undecided)
 }
 
 /// Draws how many of `n` happen, each with probability `rate`: by the gaps between them.
@@ -116,60 +100,33 @@ fn draw(random: &mut Random, n: u64, rate: f64) -> u64 {
     }
 }
 
-/// Runs rollouts that are decided every second, for at most an hour each.
-fn run(world: &World, rate: f64) -> Ends {
-    let spec = (world.spec)();
-    let mut ends = Ends::default();
-    for seed in 0..N_ROLLOUTS {
-        let mut random = Random::new(seed);
-        let mut rollout = Rollout::new(Duration::ZERO);
-        let mut is_decided = false;
-        for second in 1..=SECONDS {
-            let share = spec.steps[rollout.step].percent / 100.0;
-            let of_canary = draw(&mut random, REQUESTS_PER_SECOND, share);
-            let mut act = |requests, rate| {
-                let struck = draw(&mut random, requests, rate);
-                let (errors, slow) = match world.is_slow {
-                    true => (0, struck),
-                    false => (struck, 0),
-                };
-                Counts {
-                    requests,
-                    errors,
-                    slow,
-                }
+fn run(world: &World, rate: f64) -> Tally {
+    simulated(&(world.spec)(), |random, share, _| {
+        let of_canary = draw(random, REQUESTS_PER_SECOND, share);
+        let mut act = |requests, rate| {
+            let struck = draw(random, requests, rate);
+            let (errors, slow) = match world.is_slow {
+                true => (0, struck),
+                false => (struck, 0),
             };
-            let interval = Interval {
-                stable: act(REQUESTS_PER_SECOND - of_canary, world.stable),
-                canary: act(of_canary, rate),
-            };
-            rollout.observe(&spec, interval);
-            let now = Duration::from_secs(second);
-            match rollout.decide(&spec, now) {
-                Verdict::Hold(_) | Verdict::Overdue(_) => continue,
-                Verdict::Advance { .. } => {
-                    rollout.advance(now);
-                    continue;
-                }
-                Verdict::Promote => ends.promoted += 1,
-                Verdict::RollBack(_) => {
-                    ends.back += 1;
-                    ends.seconds.push(second);
-                }
+            Counts {
+                requests,
+                errors,
+                slow,
             }
-            is_decided = true;
-            break;
+        };
+        Interval {
+            stable: act(REQUESTS_PER_SECOND - of_canary, world.stable),
+            canary: act(of_canary, rate),
         }
-        ends.waiting += u64::from(!is_decided);
-    }
-    ends.seconds.sort_unstable();
-    ends
+    })
 }
 
 /// How far a canary must be beyond what is tolerated so that nearly all that are go back within the hour, and what it may do worse without going back.
 #[test]
 fn canaries_go_back_for_what_is_beyond_the_margin_and_for_nothing_else() {
-    for world in &WORLDS {
+    let all = u32::try_from(N_ROLLOUTS).unwrap();
+    let rows = WORLDS.map(|world| {
         let tolerated = world.limit - world.stable;
         let mut row = format!("| {} |", world.name);
         for harm in HARMS {
@@ -177,20 +134,21 @@ fn canaries_go_back_for_what_is_beyond_the_margin_and_for_nothing_else() {
                 true => tolerated,
                 false => world.stable,
             };
-            let ends = run(world, world.stable + harm * unit);
+            let ends = run(&world, world.stable + harm * unit);
             let seen = format!("{}, {harm}: {ends:?}", world.name);
             // Of those that are no worse `alpha`, of those within half of what is tolerated a twentieth, each and three standard deviations; at the very limit less than half.
             match harm {
-                0.0 => assert!(ends.back <= 8, "{seen}"),
-                0.5 if tolerated > 0.0 => assert!(ends.back <= 26, "{seen}"),
-                1.0 if tolerated > 0.0 => assert!(ends.back < N_ROLLOUTS / 2, "{seen}"),
+                0.0 => assert!(ends.rolled_back <= 8, "{seen}"),
+                0.5 if tolerated > 0.0 => assert!(ends.rolled_back <= 26, "{seen}"),
+                1.0 if tolerated > 0.0 => assert!(ends.rolled_back < all / 2, "{seen}"),
                 _ => assert!(ends.promoted == 0, "{seen}"),
             }
             if harm >= 4.0 {
-                assert!(ends.back == N_ROLLOUTS, "{seen}");
+                assert!(ends.rolled_back == all, "{seen}");
             }
-            row.push_str(&ends.cell());
+            row.push_str(&cell(&ends));
         }
-        documented(&row);
-    }
+        row
+    });
+    documented(&rows);
 }

@@ -91,7 +91,7 @@ fn it_waits_runs_and_is_promoted_by_its_rule() {
     assert!(
         play.status
             .message
-            .starts_with("b is better, and gets all requests in 31s")
+            .starts_with("b is better, and gets all requests in 30s")
     );
     play.at += 30;
     assert_eq!(play.step(None, Some(&better), None), ["ExperimentPromoted"]);

@@ -11,6 +11,7 @@ use coracle_policy::rollout::{
 use coracle_serving::experiment::{DriftSummary, StageSummary, UnitMoments};
 
 use super::{Totals, Trial, Wanted};
+use crate::controller::times::remainder;
 
 /// More is shown as so much: JSON has no infinity.
 const EVIDENCE_SHOWN_MAX: f64 = 1e12;
@@ -24,12 +25,15 @@ pub(super) fn to_ms(time: Duration) -> u64 {
 /// Returns how long the stage of a status had lasted when a control process is started anew at `now`, since 1970; before the first one, how long the
 /// canary was there.
 pub(super) fn lasted_before(status: &RolloutStatus, now: Duration) -> Duration {
-    let since = |ms| now.saturating_sub(Duration::from_millis(ms));
-    let Some(progress) = &status.progress else {
-        return status.canary_since_ms.map(since).unwrap_or_default();
+    let (since_ms, known_ms) = match &status.progress {
+        Some(progress) => (Some(progress.step_began_ms), progress.lasted_ms),
+        None => (status.canary_since_ms, status.canary_lasted_ms),
     };
-    let since = since(progress.step_began_ms);
-    let known = progress.lasted_ms.map(Duration::from_millis);
+    let Some(since_ms) = since_ms else {
+        return Duration::ZERO;
+    };
+    let since = now.saturating_sub(Duration::from_millis(since_ms));
+    let known = known_ms.map(Duration::from_millis);
     known.map_or(since, |known| {
         since.clamp(known, known.saturating_add(GONE_MAX))
     })
@@ -129,11 +133,7 @@ pub(super) fn shown(check: &Check) -> RolloutCheck {
 pub(super) fn describe(hold: &Hold) -> String {
     match hold {
         Hold::Duration { remaining } => {
-            let seconds = Duration::from_secs(remaining.as_secs() + 1);
-            format!(
-                "the stage lasts another {}",
-                humantime::format_duration(seconds)
-            )
+            format!("the stage lasts another {}", remainder(*remaining))
         }
         Hold::Requests { had, needed } => {
             format!("{had} of the {needed} requests that it must have in this stage")

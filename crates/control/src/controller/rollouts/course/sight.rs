@@ -3,7 +3,7 @@
 use coracle_serving::RevisionState;
 
 use super::super::command::Command;
-use super::{BY_HAND, Seen};
+use super::{BY_HAND, STOPPED, Seen};
 
 /// Returns why a command that fits the status has no effect as things are.
 pub(super) fn refused_by_sight(command: Command, seen: &Seen<'_>) -> Option<String> {
@@ -12,7 +12,7 @@ pub(super) fn refused_by_sight(command: Command, seen: &Seen<'_>) -> Option<Stri
         return is_refused(BY_HAND);
     }
     if seen.is_stopped && command != Command::Abort {
-        return is_refused("the service is stopped");
+        return is_refused(STOPPED);
     }
     let newest = seen.newest.unwrap_or_default();
     if matches!(command, Command::Promote | Command::Retry) {
@@ -27,20 +27,36 @@ pub(super) fn refused_by_sight(command: Command, seen: &Seen<'_>) -> Option<Stri
         return why.and_then(|why| is_refused(&format!("{newest} {why}")));
     }
     // Nobody else would take the requests, and no stage is compared with that.
-    if let Some(RevisionState::Failed { failure, .. }) = seen.stable_state {
-        let stable = seen.stable.unwrap_or_default();
-        return is_refused(&format!("{stable} failed: {}", failure.message));
+    if let Some(why) = stable_failure(seen) {
+        return is_refused(&why);
     }
-    let is_ready = matches!(seen.newest_state, Some(RevisionState::Ready { .. }));
-    (command == Command::Skip && !is_ready)
-        .then(|| is_refused(&format!("{newest} is not loaded")))
-        .flatten()
+    if command != Command::Skip {
+        return None;
+    }
+    let both = [
+        (newest, seen.newest_state),
+        (seen.stable.unwrap_or_default(), seen.stable_state),
+    ];
+    let absent = both.iter().find(|(_, state)| !is_ready(*state));
+    absent.and_then(|(name, _)| is_refused(&format!("{name} is not loaded")))
 }
 
-/// Tells whether the newest revision is ready beside one that failed: what it does alone is compared with nothing.
+fn is_ready(state: Option<&RevisionState>) -> bool {
+    matches!(state, Some(RevisionState::Ready { .. }))
+}
+
+/// Tells whether the newest revision is ready beside one that is not: what it does alone is compared with nothing.
 pub(super) fn is_alone(seen: &Seen<'_>) -> bool {
-    let is_ready = matches!(seen.newest_state, Some(RevisionState::Ready { .. }));
-    is_ready && matches!(seen.stable_state, Some(RevisionState::Failed { .. }))
+    is_ready(seen.newest_state) && !is_ready(seen.stable_state)
+}
+
+/// Says that the revision that serves has failed, if it has.
+pub(super) fn stable_failure(seen: &Seen<'_>) -> Option<String> {
+    let Some(RevisionState::Failed { failure, .. }) = seen.stable_state else {
+        return None;
+    };
+    let stable = seen.stable.unwrap_or_default();
+    Some(format!("{stable} failed: {}", failure.message))
 }
 
 /// Returns why the newest revision is not tried to be loaded.

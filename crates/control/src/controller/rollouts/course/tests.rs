@@ -10,6 +10,8 @@ use super::super::spec;
 use super::super::totals::Watched;
 use super::*;
 
+mod metrics;
+mod time;
 mod units;
 
 /// A service with 100 requests a second, and its rollout.
@@ -76,7 +78,7 @@ impl Play {
             now: Duration::from_secs(10_000),
             clock_set: (Duration::ZERO, Duration::ZERO),
             is_stopped: false,
-            stable_state: None,
+            stable_state: Some(ready()),
             refusal: None,
             stable: Some("v1"),
             newest: "v1",
@@ -338,36 +340,6 @@ fn a_restart_goes_on_in_the_middle_of_a_stage() {
     assert_eq!(play.percent(), Some(50));
 }
 
-#[test]
-fn a_stage_lasts_as_long_as_it_is_meant_to_whatever_the_clock_is_set_to() {
-    let hours = |n: u64| Duration::from_secs(3_600 * n);
-    let forward = (hours(2), Duration::ZERO);
-    let back = (Duration::ZERO, hours(1));
-    for clock_set in [forward, back] {
-        for is_restarted in [false, true] {
-            let mut play = Play::new();
-            play.pass(1, (0, 0));
-            for step in &mut play.wanted.rules.steps {
-                step.duration = Duration::from_secs(600);
-            }
-            play.newest = "v2";
-            play.pass(100, (0, 0));
-            assert_eq!(play.course.status.step, Some(1));
-            play.clock_set = clock_set;
-            if is_restarted {
-                play.course = Course::new(play.course.status.clone());
-            }
-            // A minute, while the process may have been gone, is the most that the clock takes from it.
-            play.pass(440, (0, 0));
-            assert_eq!(play.course.status.step, Some(1), "{clock_set:?}");
-            let since_ms = play.course.stage_since_ms();
-            play.pass(62, (0, 0));
-            assert_eq!(play.course.status.step, Some(2), "{clock_set:?}");
-            assert!(play.course.stage_since_ms() > since_ms);
-        }
-    }
-}
-
 /// A command has its effect or is refused, with what is in its way.
 #[test]
 fn commands_that_cannot_have_their_effect_are_refused() {
@@ -423,44 +395,7 @@ fn commands_that_cannot_have_their_effect_are_refused() {
 }
 
 #[test]
-fn a_stage_does_not_last_while_its_service_is_stopped() {
-    let mut play = Play::new();
-    play.pass(1, (0, 0));
-    play.wanted.rules.deadline = Some(Duration::from_secs(60));
-    play.newest = "v2";
-    play.pass(3, (0, 0));
-    let status = play.course.status.clone();
-    play.is_stopped = true;
-    play.now += Duration::from_secs(3_600);
-    play.look(None);
-    play.now += Duration::from_secs(3_600);
-    play.look(None);
-    play.is_stopped = false;
-    play.look(None);
-    assert_eq!(play.course.status.step, status.step);
-    assert_eq!(play.course.status.message, status.message);
-    play.pass(3, (0, 0));
-    assert_eq!(play.course.status.step, Some(2));
-}
-
-#[test]
-fn a_stage_does_not_last_while_the_stable_revision_has_failed() {
-    let mut play = Play::new();
-    play.pass(1, (0, 0));
-    play.wanted.rules.deadline = Some(Duration::from_secs(60));
-    play.newest = "v2";
-    play.pass(3, (0, 0));
-    play.stable_state = Some(failed_for_now());
-    play.pass(100, (0, 0));
-    play.stable_state = None;
-    assert_eq!(play.pass(1, (0, 0)), PROGRESSING);
-    assert_eq!(play.course.status.step, Some(1));
-    play.pass(2, (0, 0));
-    assert_eq!(play.course.status.step, Some(2));
-}
-
-#[test]
-fn a_stable_revision_that_fails_again_and_again_is_told_of_once() {
+fn each_failure_of_a_stable_revision_is_told_of() {
     let mut play = Play::new();
     play.pass(1, (0, 0));
     play.newest = "v2";
@@ -485,29 +420,8 @@ fn a_stable_revision_that_fails_again_and_again_is_told_of_once() {
         play.stable_state = Some(loading());
         play.pass(30, (0, 0));
     }
-    assert_eq!(n_told(&play), 1);
-    // Once it has served for long, it is told again.
-    play.stable_state = Some(ready());
-    play.pass(600, (0, 0));
-    fail(&mut play, 6);
-    assert_eq!(n_told(&play), 2);
-}
-
-#[test]
-fn a_deadline_sends_back_what_nobody_asks_for() {
-    let mut play = Play::new();
-    play.pass(1, (0, 0));
-    play.wanted.rules.deadline = Some(Duration::from_secs(60));
-    play.newest = "v2";
-    play.look(None);
-    assert_eq!(play.percent(), Some(10));
-    play.now += Duration::from_secs(64);
-    play.look(None);
-    assert_eq!(play.course.status.phase, "Progressing");
-    play.now += Duration::from_secs(1);
-    play.look(None);
-    assert_eq!(play.course.status.phase, "RolledBack");
-    assert!(play.course.status.message.contains("0 of the 40 requests"));
+    // One event counts them all.
+    assert_eq!(n_told(&play), 5);
 }
 
 #[test]
@@ -585,317 +499,4 @@ fn failed_for_now() -> RevisionState {
             is_transient: true,
         },
     }
-}
-
-#[test]
-fn the_deadline_holds_for_what_is_not_loaded() {
-    for (state, words) in [
-        (loading(), "it is being loaded"),
-        (failed_for_now(), "the bucket does not answer"),
-    ] {
-        for is_restarted in [false, true] {
-            let mut play = Play::new();
-            play.pass(1, (0, 0));
-            play.wanted.rules.deadline = Some(Duration::from_secs(60));
-            (play.newest, play.state) = ("v2", state.clone());
-            assert_eq!(play.pass(60, (0, 0)), "Progressing");
-            if is_restarted {
-                play.course = Course::new(play.course.status.clone());
-            }
-            play.is_paused = true;
-            assert_eq!(play.pass(100, (0, 0)), "Paused");
-            play.is_paused = false;
-            assert_eq!(play.pass(1, (0, 0)), "RolledBack");
-            let message = &play.course.status.message;
-            assert!(message.contains("the deadline is over") && message.contains(words));
-        }
-    }
-}
-
-#[test]
-fn the_deadline_begins_anew_after_a_split_by_hand() {
-    let mut play = Play::new();
-    play.pass(1, (0, 0));
-    play.wanted.rules.deadline = Some(Duration::from_secs(60));
-    (play.newest, play.state) = ("v2", loading());
-    play.pass(50, (0, 0));
-    let mut course = std::mem::take(&mut play.course);
-    course.look(&Seen {
-        is_split_by_hand: true,
-        ..play.seen()
-    });
-    play.course = course;
-    assert_eq!(play.course.status.phase, WAITING);
-    assert_eq!(play.pass(59, (0, 0)), PROGRESSING);
-    assert_eq!(play.pass(1, (0, 0)), ROLLED_BACK);
-}
-
-#[test]
-fn the_deadline_of_a_stage_holds_while_its_revision_is_loaded_again() {
-    for is_restarted in [false, true] {
-        let mut play = Play::new();
-        play.pass(1, (0, 0));
-        play.wanted.rules.deadline = Some(Duration::from_secs(60));
-        play.newest = "v2";
-        play.pass(2, (0, 0));
-        assert_eq!(play.course.status.step, Some(1));
-        play.state = loading();
-        if is_restarted {
-            play.course = Course::new(play.course.status.clone());
-        }
-        // The stage lasts 5 s, of which one is over.
-        assert_eq!(play.pass(63, (0, 0)), "Progressing");
-        assert_eq!(play.pass(1, (0, 0)), "RolledBack");
-    }
-}
-
-#[test]
-fn the_deadline_holds_while_nobody_knows_what_is_slow() {
-    let mut play = Play::new();
-    play.wanted.rules.deadline = Some(Duration::from_secs(60));
-    play.newest = "v2";
-    play.look(None);
-    play.now += Duration::from_secs(59);
-    play.look(None);
-    assert_eq!(play.course.status.phase, "Progressing");
-    play.now += Duration::from_secs(1);
-    play.look(None);
-    assert_eq!(play.course.status.phase, "RolledBack");
-    assert!(play.course.status.message.contains("what is slow"));
-}
-
-/// A rollout that looks at an outcome, at predictions and at Prometheus.
-/// A spec that asks Prometheus this.
-fn with_question(query: &str) -> RolloutSpec {
-    serde_json::from_value(json!({
-        "inferenceService": "iris",
-        "steps": [{"percent": 10, "duration": "5s"}, {"percent": 50, "duration": "5s"}],
-        "analysis": {
-            "requestsMin": 40,
-            "latencyMax": "1s",
-            "predictions": {},
-            "metrics": [
-                {"name": "converted", "type": "Conversion", "margin": 0.05},
-                {"name": "orders", "type": "Prometheus", "address": "http://p", "query": query, "bound": 5, "looks": 2},
-            ],
-        }
-    }))
-    .unwrap()
-}
-
-fn with_metrics() -> Play {
-    let mut play = Play {
-        wanted: spec::read(&with_question("orders")).unwrap(),
-        ..Play::new()
-    };
-    play.pass(1, (0, 0));
-    play.newest = "v2";
-    play
-}
-
-/// What the serving process tells of a stage with 400 units of either revision, of which so many percent of the canary's converted, and a fifth of the others.
-fn told(since_ms: u64, percent: f64, log_evidence: f64) -> StageSummary {
-    let moments = |rate: f64| (400, rate, 400.0 * rate * (1.0 - rate));
-    StageSummary {
-        stage: coracle_serving::experiment::PlannedStage {
-            since_ms,
-            predictions: true,
-            ..Default::default()
-        },
-        outcomes: vec![(moments(0.2), moments(percent / 100.0))],
-        drifts: vec![DriftSummary {
-            name: "predict".to_owned(),
-            stable: 400,
-            canary: 400,
-            stability_index: if log_evidence > 0.0 { 1.0 } else { 0.01 },
-            distance: 0.0,
-            log_evidence,
-        }],
-        units: None,
-    }
-}
-
-fn orders(canary: f64) -> (usize, QueryLook) {
-    let look = QueryLook::Numbers {
-        stable: None,
-        canary,
-    };
-    (0, look)
-}
-
-#[test]
-fn a_stage_waits_for_its_metrics_and_goes_on_with_them() {
-    let mut play = with_metrics();
-    assert_eq!(play.pass(10, (0, 0)), "Progressing");
-    let message = |play: &Play| play.course.status.message.clone();
-    assert!(
-        message(&play).contains("too few outcomes: converted"),
-        "{}",
-        message(&play)
-    );
-    assert_eq!(play.events, ["RolloutStarted", "RolloutWaits"]);
-    let since_ms = play.course.stage_since_ms().unwrap();
-    // What is told of another stage is no answer.
-    play.stage = Some(told(since_ms - 1, 20.0, 0.0));
-    play.pass(1, (0, 0));
-    assert!(
-        message(&play).contains("too few outcomes"),
-        "{}",
-        message(&play)
-    );
-    play.stage = Some(told(since_ms, 20.0, 0.0));
-    play.pass(1, (0, 0));
-    assert!(
-        message(&play).contains("not known yet: orders"),
-        "{}",
-        message(&play)
-    );
-    play.looks = vec![orders(6.0)];
-    play.pass(1, (0, 0));
-    let failed = QueryLook::None("no answer within 5s".to_owned());
-    play.looks = vec![orders(6.0), (0, failed)];
-    play.pass(1, (0, 0));
-    assert!(
-        message(&play).ends_with("no answer within 5s"),
-        "{}",
-        message(&play)
-    );
-    // The control process is started anew; what was answered is remembered.
-    play.course = Course::new(play.course.status.clone());
-    play.looks = vec![orders(6.0)];
-    play.pass(1, (0, 0));
-    assert_eq!(play.course.status.step, Some(2), "{}", message(&play));
-    // Each stage is judged by what comes of it.
-    assert_ne!(play.course.stage_since_ms(), Some(since_ms));
-    play.pass(10, (0, 0));
-    assert!(
-        message(&play).contains("too few outcomes"),
-        "{}",
-        message(&play)
-    );
-}
-
-#[test]
-fn other_metrics_begin_the_stage_anew() {
-    for is_restarted in [false, true] {
-        let mut play = with_metrics();
-        play.pass(10, (0, 0));
-        let since_ms = play.course.stage_since_ms().unwrap();
-        play.stage = Some(told(since_ms, 20.0, 0.0));
-        // All is well but for one look that is still to come; then another question takes its place.
-        play.looks = vec![orders(6.0)];
-        play.pass(1, (0, 0));
-        assert_eq!(play.course.status.step, Some(1));
-        if is_restarted {
-            play.course = Course::new(play.course.status.clone());
-        }
-        play.wanted = spec::read(&with_question("refunds")).unwrap();
-        play.looks = vec![orders(6.0)];
-        play.pass(1, (0, 0));
-        let message = &play.course.status.message;
-        assert_eq!(play.course.status.step, Some(1), "{message}");
-        let anew = play.course.stage_since_ms().unwrap();
-        assert!(anew > since_ms, "{message}");
-        // What it was told before counts no more.
-        play.pass(10, (0, 0));
-        let message = &play.course.status.message;
-        assert!(message.contains("too few outcomes: converted"), "{message}");
-        assert_eq!(play.course.stage_since_ms(), Some(anew));
-    }
-}
-
-#[test]
-fn what_is_worse_in_a_metric_goes_back_and_says_so() {
-    type Case = (StageSummary, Vec<(usize, QueryLook)>, &'static str);
-    let of = |case: &dyn Fn(u64) -> Case| {
-        let mut play = with_metrics();
-        play.pass(1, (0, 0));
-        let (stage, looks, expected) = case(play.course.stage_since_ms().unwrap());
-        (play.stage, play.looks) = (Some(stage), looks);
-        play.pass(1, (0, 0));
-        let status = &play.course.status;
-        assert_eq!(status.phase, "RolledBack", "{}", status.message);
-        assert!(status.message.contains(expected), "{}", status.message);
-        assert_eq!(play.events.last(), Some(&"RolloutRolledBack"));
-        assert!(play.course.book.is_none());
-    };
-    of(&|since_ms| {
-        (
-            told(since_ms, 2.0, 0.0),
-            vec![],
-            "converted 0.0200 of the canary, 0.2000",
-        )
-    });
-    of(&|since_ms| {
-        (
-            told(since_ms, 20.0, 9.0),
-            vec![],
-            "predictions of predict: stability index 1.000",
-        )
-    });
-    of(&|since_ms| {
-        let looks = vec![orders(4.0), orders(4.5)];
-        (
-            told(since_ms, 20.0, 0.0),
-            looks,
-            "orders 4.5 of the canary, 5 allowed",
-        )
-    });
-}
-
-#[test]
-fn the_book_of_a_stage_is_planned_while_there_is_one() {
-    let rollout = json!({"metadata": {"name": "careful", "uid": "r"}});
-    let mut play = with_metrics();
-    let planned = |play: &Play| {
-        let seen = play.seen();
-        let book = play.course.planned_book(&seen, &rollout);
-        let service = ServiceId {
-            namespace: "ml".to_owned(),
-            name: "iris".to_owned(),
-        };
-        (book, play.course.asking(&seen, &service))
-    };
-    assert_eq!(planned(&play), (None, Vec::new()));
-    play.pass(1, (0, 0));
-    let (book, asking) = planned(&play);
-    let book = book.unwrap();
-    assert_eq!(
-        (book.name.as_str(), book.uid.as_str()),
-        ("rollout:careful", "r/v2")
-    );
-    let since_ms = play.course.stage_since_ms().unwrap();
-    assert_eq!(book.stage.map(|stage| stage.since_ms), Some(since_ms));
-    let revisions: Vec<&str> = book.revisions().collect();
-    assert_eq!(revisions, ["v1", "v2"]);
-    assert_eq!(
-        (asking[0].0.since_ms, asking[0].1.canary.as_str()),
-        (since_ms, "orders")
-    );
-}
-
-#[test]
-fn programs_whose_predictions_are_not_known_get_no_requests() {
-    let mut play = with_metrics();
-    play.has_program = true;
-    assert_eq!(play.pass(60, (0, 0)), "Progressing");
-    assert_eq!(play.percent(), Some(0));
-    let message = &play.course.status.message;
-    assert!(
-        message.contains("predictors that run as programs"),
-        "{message}"
-    );
-    // Without predictions they are as others: what comes of their requests is known.
-    let mut play = with_metrics();
-    play.has_program = true;
-    play.wanted.rules.stability_index_max = None;
-    play.pass(2, (0, 0));
-    assert_eq!(play.percent(), Some(10));
-    assert!(play.course.stage_since_ms().is_some());
-    let mut play = Play::new();
-    play.has_program = true;
-    play.pass(1, (0, 0));
-    play.newest = "v2";
-    play.pass(2, (0, 0));
-    assert_eq!(play.percent(), Some(10));
 }

@@ -4,10 +4,9 @@ use super::*;
 
 /// Writes a spec that cannot be, or mends it.
 fn set_ratio(stage: &mut Stage, key: &Key, ratio: f64) {
-    let stored = stage.store.get(key).unwrap();
-    let mut object = stored.object.clone();
-    object["spec"]["analysis"]["ratioTolerated"] = json!(ratio);
-    stage.store.update(key, stored.version, object).unwrap();
+    stage.change(key, |object| {
+        object["spec"]["analysis"]["ratioTolerated"] = json!(ratio);
+    });
     stage.settle();
 }
 
@@ -64,6 +63,36 @@ fn what_is_over_says_how_it_went_though_its_spec_cannot_be() {
     }
 }
 
+/// Nobody takes a command for done that was neither done nor refused.
+#[test]
+fn commands_of_a_rollout_whose_spec_cannot_be_are_refused_and_those_before_are_known() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
+    stage.predictor(json!({"model": model("file:///b")}));
+    command(&mut stage, &key, "abort");
+    command(&mut stage, &key, "retry");
+    set_ratio(&mut stage, &key, 5_000.0);
+    assert_eq!(condition(&stage, &key, "CommandTaken"), of("True", ""));
+    command(&mut stage, &key, "promote");
+    for ratio in [5_000.0, 1.5] {
+        set_ratio(&mut stage, &key, ratio);
+        assert_eq!(
+            condition(&stage, &key, "CommandTaken"),
+            of("False", "NoEffect")
+        );
+        let conditions = status(&stage, &key).conditions;
+        let mut conditions = conditions.into_iter();
+        let taken = conditions.find(|one| one.condition_type == COMMAND_TAKEN);
+        let why = taken.unwrap().message.unwrap_or_default();
+        assert!(
+            why.starts_with("spec cannot be: spec.analysis.ratio"),
+            "{why}"
+        );
+    }
+    assert_eq!(status(&stage, &key).phase, "Progressing");
+}
+
 /// Returns how often the status is written in so many seconds.
 fn n_writes(stage: &mut Stage, key: &Key, n_seconds: u64) -> usize {
     let mut n_writes = 0;
@@ -82,11 +111,10 @@ fn that_time_passes_is_written_seldom_and_of_a_paused_rollout_never() {
     stage.predictor(json!({"model": model("file:///a")}));
     let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1s"}]));
     let change = |stage: &mut Stage, is_paused: bool| {
-        let stored = stage.store.get(&key).unwrap();
-        let mut object = stored.object.clone();
-        object["spec"]["analysis"] = json!({"requestsMin": 10, "latencyMax": "1s"});
-        object["spec"]["paused"] = is_paused.into();
-        stage.store.update(&key, stored.version, object).unwrap();
+        stage.change(&key, |object| {
+            object["spec"]["analysis"] = json!({"requestsMin": 10, "latencyMax": "1s"});
+            object["spec"]["paused"] = is_paused.into();
+        });
         stage.settle();
     };
     change(&mut stage, false);
@@ -103,4 +131,19 @@ fn that_time_passes_is_written_seldom_and_of_a_paused_rollout_never() {
     change(&mut stage, false);
     let lasted_ms = status(&stage, &key).progress.unwrap().lasted_ms;
     assert_eq!(lasted_ms, Some(245_000));
+}
+
+/// A status that counts seconds down is written for each, and whoever watches is woken by it.
+#[test]
+fn that_a_stage_lasts_is_written_seldom() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
+    stage.predictor(json!({"model": model("file:///b")}));
+    let message = |stage: &Stage| status(stage, &key).message;
+    let told = |left: &str| format!("iris-predictor-00002 at 20 %: the stage lasts another {left}");
+    assert_eq!(message(&stage), told("1h"));
+    // The minutes, and how long it has lasted every half of one.
+    assert_eq!(n_writes(&mut stage, &key, 240), 8);
+    assert_eq!(message(&stage), told("56m"));
 }

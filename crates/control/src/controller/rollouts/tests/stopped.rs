@@ -32,10 +32,7 @@ fn a_stopped_service_goes_on_where_its_rollout_was() {
     let key = create_rollout(&mut stage, json!([{"percent": 20, "duration": "1h"}]));
     stage.predictor(json!({"model": model("file:///b")}));
     for is_paused in [false, true] {
-        let stored = stage.store.get(&key).unwrap();
-        let mut object = stored.object.clone();
-        object["spec"]["paused"] = is_paused.into();
-        stage.store.update(&key, stored.version, object).unwrap();
+        stage.change(&key, |object| object["spec"]["paused"] = is_paused.into());
         stage.settle();
         let in_stage = phase(&stage, &key);
         stop(&mut stage);
@@ -46,8 +43,8 @@ fn a_stopped_service_goes_on_where_its_rollout_was() {
         assert_eq!(phase(&stage, &key), stopped);
         start(&mut stage, 20);
         assert_eq!(
-            (phase(&stage, &key).0, step(&stage, &key)),
-            (in_stage.0, Some(1))
+            (phase(&stage, &key), step(&stage, &key)),
+            (in_stage, Some(1))
         );
         assert_eq!(shares(&stage), split(20));
         assert_eq!(stage.rolled_out().0, "1");
@@ -114,5 +111,26 @@ fn an_event_says_that_it_is_stopped() {
     assert_eq!(
         told.next().unwrap().object["message"],
         "InferenceService [iris] is no longer Ready because of: Stopped"
+    );
+}
+
+/// Nobody looks for a failure where there is none.
+#[test]
+fn what_is_stopped_before_it_was_ready_has_not_failed() {
+    let mut stage = Stage::new();
+    stage.submit(&json!({
+        "metadata": {"annotations": {"serving.kserve.io/stop": "true"}},
+        "spec": {"predictor": {"model": model("file:///a")}}
+    }));
+    stage.settle();
+    let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+    let told = events.iter().map(|event| {
+        let text = |field: &str| event.object[field].as_str().unwrap().to_owned();
+        (text("reason"), text("message"))
+    });
+    let expected = "InferenceService [iris] is not Ready because of: Stopped";
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [("InferenceServiceNotReady".to_owned(), expected.to_owned())]
     );
 }

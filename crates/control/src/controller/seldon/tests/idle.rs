@@ -162,6 +162,38 @@ fn requests_are_told_why_until_what_is_loaded_answers() {
     assert!(stage.controller().idle.is_empty());
 }
 
+/// Nobody is told that what failed is being loaded, before and after a restart.
+#[test]
+fn requests_are_told_why_while_what_there_is_again_cannot_be_loaded() {
+    let mut stage = Stage::new();
+    let with = |uri: &str, replicas: i32| json!({"replicas": replicas, "predictors": [predictor("a", uri, json!({}))]});
+    let why = |stage: &Stage| route(stage, "flowers").absence.unwrap().why;
+    let is_waking = |stage: &Stage| {
+        let status = status(stage);
+        let mut conditions = status["conditions"].as_array().unwrap().iter();
+        conditions.any(|one| one["type"] == "Waking")
+    };
+    apply(&mut stage, with("file:///missing", 0));
+    assert!(!is_waking(&stage));
+    apply(&mut stage, with("file:///missing", 1));
+    let expected = "the SeldonDeployment flowers had 0 replicas; those that it has now are not loaded: Revision \"flowers-predictor-00001\" failed with message: nothing at file:///missing.";
+    for _ in 0..2 {
+        assert_eq!(why(&stage), expected);
+        assert_eq!(
+            (shown(&stage).0.as_str(), is_waking(&stage)),
+            ("Failed", true)
+        );
+        stage = stage.restart();
+        stage.settle();
+    }
+    apply(&mut stage, with("file:///b", 1));
+    assert_eq!(split(&stage, "flowers"), of(&[("file:///b", 100)]));
+    assert!(!is_waking(&stage));
+    // What has served is not waking after a restart, and one that is new is not either.
+    let mut stage = stage.restart();
+    stage.settle_with(|stage| assert!(!is_waking(stage)));
+}
+
 #[test]
 fn graphs_without_replicas_take_nothing() {
     let mut stage = Stage::new();
