@@ -325,6 +325,7 @@ fn cast(
                 return wrong("objects or lists");
             }
             (Kind::Numbers(cast), Some(ColumnKind::Numbers)) => cast,
+            (Kind::Numbers(Cast::Truth), Some(ColumnKind::Category)) => Cast::Truth,
             _ => Cast::Keep,
         });
     }
