@@ -211,6 +211,7 @@ fn unsupported(fitted: &Fitted<'_>, class: &str) -> LoadError {
         | "SpectralClustering"
         | "SpectralEmbedding"
         | "TSNE" => ": it has no answers for new rows",
+        "PatchExtractor" => ": it makes rows of images",
         "MultiLabelBinarizer" => ": its rows are lists of any length",
         _ => "",
     };
