@@ -65,7 +65,7 @@ fn row(model: &dyn Model) -> Value {
 
 fn cell(model: &dyn Model, column: usize, is_text: bool) -> Value {
     match (model.known_value(column), is_text) {
-        (Some(KnownValue::Text(text)), _) => json!(text),
+        (Some(KnownValue::Text(text) | KnownValue::Date(text)), _) => json!(text),
         (Some(KnownValue::Number(number)), _) => json!(number),
         (None, true) => json!("text"),
         (None, false) => json!(0.0),

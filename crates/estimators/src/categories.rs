@@ -116,7 +116,7 @@ impl Categories {
             }
             Known::Dates(dates) => {
                 let first = dates.iter().min_by_key(|(_, position)| **position);
-                first.map(|(date, _)| KnownValue::Text(date.to_string()))
+                first.map(|(date, _)| KnownValue::Date(date.to_string()))
             }
         }
     }
@@ -355,7 +355,7 @@ mod tests {
         }
         assert_eq!(
             local.first(),
-            Some(KnownValue::Text("2024-01-31".to_owned()))
+            Some(KnownValue::Date("2024-01-31".to_owned()))
         );
     }
 }

@@ -173,7 +173,6 @@ fn check_values<'t>(
         }
         (_, ColumnKind::Text) => Err(wrong("strings (BYTES)")),
         (_, ColumnKind::Json) => Err(wrong("objects or lists, as texts of JSON (BYTES)")),
-        (Values::Bool(_), ColumnKind::Category) => Err(wrong("strings (BYTES) or integers")),
         (values, ColumnKind::Category) => match digits(values) {
             Some(texts) => Ok(Cell::Digits(texts)),
             None => Ok(Cell::Numbers(values.to_f64s().unwrap_or_default())),
@@ -187,7 +186,7 @@ fn check_values<'t>(
     }
 }
 
-/// Returns integers as the texts of their digits.
+/// Returns integers as the texts of their digits, and truth values as those of 0 and 1.
 fn digits(values: &Values) -> Option<ByteStrings> {
     fn texts<T: ToString>(integers: &[T]) -> Option<ByteStrings> {
         Some(integers.iter().map(ToString::to_string).collect())
@@ -201,6 +200,10 @@ fn digits(values: &Values) -> Option<ByteStrings> {
         Values::U32(integers) => texts(integers),
         Values::U16(integers) => texts(integers),
         Values::U8(integers) => texts(integers),
+        Values::Bool(truths) => {
+            let digit = |&truth: &bool| if truth { "1" } else { "0" };
+            Some(truths.iter().map(digit).collect())
+        }
         _ => None,
     }
 }

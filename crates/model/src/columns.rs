@@ -13,7 +13,7 @@ pub enum ColumnKind {
     Numbers,
     /// Texts.
     Text,
-    /// Categories: texts, or integers that stand for the texts of their digits.
+    /// Categories: texts, or integers that stand for the texts of their digits; truth values are 0 and 1.
     Category,
     /// Objects or lists of any length, each as the text of its JSON.
     Json,

@@ -66,6 +66,8 @@ pub enum KnownValue {
     Number(f64),
     /// A text.
     Text(String),
+    /// A date, or a date and time, as ISO 8601 writes it.
+    Date(String),
 }
 
 /// How many values a method gives per row.

@@ -16,7 +16,7 @@ pub struct TensorSpec {
     pub columns: Option<Vec<String>>,
     /// Whether missing values (NaN, JSON `null`) are accepted.
     pub accepts_missing: bool,
-    /// Whether an input of texts takes integers too, as the texts of their digits.
+    /// Whether an input of texts takes integers too, as the texts of their digits, and truth values as 0 and 1.
     pub accepts_integers: bool,
 }
 

@@ -61,7 +61,7 @@ impl Place for CellPlace<'_> {
 pub(crate) struct CellSeed<'b, 'a> {
     pub(crate) place: CellPlace<'a>,
     pub(crate) accepts_missing: bool,
-    /// Whether integers may stand for the texts of their digits.
+    /// Whether integers may stand for the texts of their digits, and truth values for 0 and 1.
     pub(crate) accepts_integers: bool,
     pub(crate) buffer: &'b mut ColumnBuffer,
 }
@@ -149,7 +149,11 @@ impl<'de> Visitor<'de> for TextVisitor<'_, '_> {
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        Err(self.wrong(value))
+        if !self.accepts_integers {
+            return Err(self.wrong(value));
+        }
+        // To CatBoost, which alone takes integers here, truth values are the integers 0 and 1.
+        self.integer(u8::from(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _items: A) -> Result<(), A::Error> {

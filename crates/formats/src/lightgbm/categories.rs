@@ -9,13 +9,15 @@ use crate::numbers;
 
 /// Reads the categories of each feature from the lines after the trees; empty if there are none but codes.
 ///
-/// The lists are those of the frame's columns of categories in order; the parameters say which these are.
+/// The lists are those of the frame's columns of categories in order; the parameters say which these are, but for ordered ones, which are
+/// numbers to LightGBM: these are found by `infos`, what the file says of the values of each feature.
 ///
 /// # Errors
-/// Kind `Unsupported` if there are other columns of categories than lists, or integers that doubles do not tell apart.
+/// Kind `Unsupported` if it cannot be told which column a list is of, or for integers that doubles do not tell apart.
 pub(super) fn read<'t>(
     lines: impl Iterator<Item = &'t str>,
     n_features: usize,
+    infos: &str,
 ) -> Result<Vec<Option<Vec<Category>>>, LoadError> {
     let (mut columns, mut list) = (Vec::new(), None);
     for line in lines {
@@ -28,23 +30,25 @@ pub(super) fn read<'t>(
             list = Some(parse_json(text.trim().as_bytes())?);
         }
     }
-    let lists: Vec<Option<Vec<Category>>> = match list {
-        Some(Document::Array(lists)) => {
-            let lists: Result<_, LoadError> = lists.iter().map(categories).collect();
-            lists?
-        }
-        _ => return Ok(Vec::new()),
+    let Some(Document::Array(documents)) = list else {
+        return Ok(Vec::new());
     };
+    let lists: Result<Vec<_>, LoadError> = documents.iter().map(categories).collect();
+    let lists = lists?;
     if lists.iter().all(Option::is_none) {
         return Ok(Vec::new());
     }
     let columns: Vec<usize> = columns;
     if columns.len() != lists.len() {
-        return Err(unsupported(format!(
-            "{} lists of pandas categories for {} categorical features: which is whose cannot be told",
-            lists.len(),
-            columns.len()
-        )));
+        let placed = placed(&documents, lists, n_features, infos);
+        return placed.ok_or_else(|| {
+            unsupported(format!(
+                "{} lists of pandas categories for {} categorical features: which is whose cannot be told (those of ordered categories can, \
+                 where no other column has nothing but integers that might be codes of them)",
+                documents.len(),
+                columns.len()
+            ))
+        });
     }
     let mut all = vec![None; n_features];
     for (column, list) in columns.into_iter().zip(lists) {
@@ -54,6 +58,70 @@ pub(super) fn read<'t>(
             list;
     }
     Ok(all)
+}
+
+/// Puts lists to the only features that they may be of, in order, by the values that the features had in training; `None` where a list may
+/// be of several.
+fn placed(
+    documents: &[Document],
+    lists: Vec<Option<Vec<Category>>>,
+    n_features: usize,
+    infos: &str,
+) -> Option<Vec<Option<Vec<Category>>>> {
+    let infos: Vec<&str> = infos.split(' ').collect();
+    if infos.len() != n_features {
+        return None;
+    }
+    let lengths: Vec<usize> = documents.iter().map(n_categories).collect();
+    // The first places that all lists may have, and the last ones.
+    let mut features = infos.iter().enumerate();
+    let mut first = Vec::with_capacity(lengths.len());
+    for &length in &lengths {
+        let (feature, _) = features.find(|(_, info)| may_be_codes(info, length))?;
+        first.push(feature);
+    }
+    let mut features = infos.iter().enumerate().rev();
+    let mut all = vec![None; n_features];
+    for ((&length, list), first) in lengths.iter().zip(lists).zip(first).rev() {
+        let (feature, _) = features.find(|(_, info)| may_be_codes(info, length))?;
+        if list.is_none() {
+            // The categories are their own codes.
+            continue;
+        }
+        if feature != first {
+            return None;
+        }
+        *all.get_mut(feature)? = list;
+    }
+    Some(all)
+}
+
+fn n_categories(list: &Document) -> usize {
+    match list {
+        Document::Numbers(numbers) => numbers.len(),
+        Document::Array(items) => items.len(),
+        _ => 0,
+    }
+}
+
+/// Tells whether a feature may hold the codes of `length` categories: LightGBM writes the range of numbers as `[0:2]`, the codes that
+/// were there as `2:0:1` with -1 for missing ones, and `none` of what it left out.
+fn may_be_codes(info: &str, length: usize) -> bool {
+    let is_code = |text: &str| {
+        let code = text.parse().ok().and_then(whole);
+        code.is_some_and(|code| code < length)
+    };
+    let range = info
+        .strip_prefix('[')
+        .and_then(|info| info.strip_suffix(']'));
+    match range.map(|range| range.split_once(':')) {
+        Some(Some((low, high))) => is_code(low) && is_code(high),
+        Some(None) => false,
+        None => {
+            let mut codes = info.split(':');
+            info == "none" || codes.all(|code| code == "-1" || is_code(code))
+        }
+    }
 }
 
 /// Returns the categories of one column; `None` where they are their own codes.
@@ -105,7 +173,7 @@ mod tests {
         let read = |list: &str| {
             let list = format!("pandas_categorical:[[{list}]]");
             let lines = ["[categorical_feature: 1]", list.as_str()];
-            read(lines.into_iter(), 2).map_err(|error| error.to_string())
+            read(lines.into_iter(), 2, "").map_err(|error| error.to_string())
         };
         let known = [
             Category::Number(9_007_199_254_740_991.0),
@@ -120,5 +188,44 @@ mod tests {
             let message = read(list).unwrap_err();
             assert!(message.contains("below 2^53"), "{message}");
         }
+    }
+
+    #[test]
+    fn lists_of_ordered_categories_are_put_to_the_only_columns_that_they_may_be_of() {
+        let text = |text: &str| Category::Text(text.to_owned());
+        let placed = |infos: &str, lists: &str| {
+            let list = format!("pandas_categorical:{lists}");
+            let lines = ["[categorical_feature: 2]", list.as_str()];
+            read(lines.into_iter(), 4, infos).ok()
+        };
+        let (sizes, letters) = (
+            Some(vec![text("s"), text("l")]),
+            Some(vec![text("a"), text("b"), text("c")]),
+        );
+        let two = r#"[["s","l"],["a","b","c"]]"#;
+        let expected = Some(vec![None, sizes, letters, None]);
+        for infos in [
+            "[-2.5:1] [0:1] -1:2:0 [0:8]",
+            "[0:0.5] [1:1] 1:2 [0:3]",
+            "[0:2] [0:1] 0:1:2 [-1:2]",
+            "[0:1.5] none 0:1:2 [1:1e300]",
+        ] {
+            assert_eq!(placed(infos, two), expected, "{infos}");
+        }
+        for infos in [
+            "[0:1] [0:1] 0:1:2 [0:8]",
+            "none [0:1] 0:1:2 [0:8]",
+            "[0:7] [0:1] 0:1:2 [0:2]",
+            "[0:7] [0:1] 0:1:3 [0:8]",
+            "[0:7] [0:1] 0:1:2",
+            "[0:7] [0] 0:x:2 [0:8]",
+            "",
+        ] {
+            assert_eq!(placed(infos, two), None, "{infos}");
+        }
+        // Categories that are their own codes need no place.
+        let own = placed("[0:4] [0:4] 0:1:2 [0:8]", r#"[[0,1,2,3,4],["a","b","c"]]"#);
+        let letters = Some(vec![text("a"), text("b"), text("c")]);
+        assert_eq!(own, Some(vec![None, None, letters, None]));
     }
 }

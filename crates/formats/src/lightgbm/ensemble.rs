@@ -62,7 +62,8 @@ impl Ensemble {
             trees.last_mut().unwrap_or(&mut head).push(line);
         }
         let mut ensemble = Self::read(&head, &trees)?;
-        ensemble.categories = categories::read(lines, ensemble.n_features)?;
+        let infos = head.find("feature_infos").unwrap_or_default();
+        ensemble.categories = categories::read(lines, ensemble.n_features, infos)?;
         Ok(ensemble)
     }
 

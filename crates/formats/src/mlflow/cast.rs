@@ -3,7 +3,7 @@
 use coracle_model::{
     Accepts, ColumnSpec, Estimator, KnownValue, Method, MethodSpec, RunError, RunErrorKind,
 };
-use coracle_tensor::{Column, Columns, Rows, Table, Tensor};
+use coracle_tensor::{ByteStrings, Column, Columns, Rows, Table, Tensor};
 
 use crate::numbers::to_single;
 
@@ -74,6 +74,25 @@ impl Casting {
     }
 }
 
+/// The values of a column that were cast.
+enum Owned {
+    Numbers(Vec<f64>),
+    Text(ByteStrings),
+}
+
+/// Returns categories with the digit in place of each word that a table of CSV has for a truth value.
+fn truths(texts: &ByteStrings) -> ByteStrings {
+    let mut cast = ByteStrings::new();
+    for row in 0..texts.len() {
+        cast.push_optional(match texts.get_present(row) {
+            Some(b"True" | b"TRUE" | b"true") => Some(b"1"),
+            Some(b"False" | b"FALSE" | b"false") => Some(b"0"),
+            other => other,
+        });
+    }
+    cast
+}
+
 impl Estimator for Casting {
     fn n_features(&self) -> usize {
         self.estimator.n_features()
@@ -120,14 +139,19 @@ impl Estimator for Casting {
             Column::Numbers(numbers) => {
                 let numbers = numbers.iter().enumerate();
                 let cast = numbers.map(|(row, &number)| self.cast(row, column, number));
-                cast.collect::<Result<Vec<f64>, RunError>>().map(Some)
+                let cast = cast.collect::<Result<Vec<f64>, RunError>>();
+                cast.map(|cast| Some(Owned::Numbers(cast)))
+            }
+            Column::Text(texts) if self.casts.get(column) == Some(&Cast::Truth) => {
+                Ok(Some(Owned::Text(truths(texts))))
             }
             Column::Text(_) => Ok(None),
         });
-        let cast: Vec<Option<Vec<f64>>> = cast.collect::<Result<_, RunError>>()?;
+        let cast: Vec<Option<Owned>> = cast.collect::<Result<_, RunError>>()?;
         let columns = columns.as_slice().iter().zip(&cast);
         let columns = columns.map(|(values, cast)| match cast {
-            Some(numbers) => Column::Numbers(numbers),
+            Some(Owned::Numbers(numbers)) => Column::Numbers(numbers),
+            Some(Owned::Text(texts)) => Column::Text(texts),
             None => *values,
         });
         let table = Columns::try_new(columns.collect())

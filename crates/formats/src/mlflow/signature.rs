@@ -1,7 +1,9 @@
 //! The signature of an MLflow model: names and types of its columns, or the shape of its table.
 
 use coracle_estimators::shown_names;
-use coracle_model::{ColumnKind, Description, Estimator, LoadError, LoadErrorKind, NameRules};
+use coracle_model::{
+    ColumnKind, Description, Estimator, KnownValue, LoadError, LoadErrorKind, NameRules,
+};
 use coracle_tensor::DType;
 
 use super::cast::{Cast, Casting};
@@ -193,7 +195,7 @@ const ANY: &str = "any";
 /// The types of columns whose values may be more than one.
 const NESTED: [&str; 4] = ["object", "array", "map", ANY];
 
-/// The types of columns that no model takes which takes numbers or texts there.
+/// The types of columns that no model takes which takes numbers or texts there, but for dates that are categories.
 const NEITHER: [&str; 5] = ["object", "array", "map", "datetime", "binary"];
 
 impl ColumnType {
@@ -291,6 +293,9 @@ fn cast(
 ) -> Result<Box<dyn Estimator>, LoadError> {
     let specs = estimator.columns();
     let shown = shown_names(names, dtypes.len());
+    let is_date = |dtype: &str, column: usize| {
+        dtype == "datetime" && matches!(estimator.known_value(column), Some(KnownValue::Date(_)))
+    };
     let mut casts = Vec::with_capacity(dtypes.len());
     for (column, (dtype, name)) in dtypes.iter().zip(&shown).enumerate() {
         let taken = match specs {
@@ -309,6 +314,8 @@ fn cast(
             (Kind::Other, Some(ColumnKind::Numbers)) if NEITHER.contains(dtype) => {
                 return wrong("numbers");
             }
+            // Requests write dates as texts.
+            (Kind::Other, Some(ColumnKind::Text)) if is_date(dtype, column) => Cast::Keep,
             (Kind::Other, Some(ColumnKind::Text | ColumnKind::Category))
                 if NEITHER.contains(dtype) =>
             {
@@ -318,6 +325,7 @@ fn cast(
                 return wrong("objects or lists");
             }
             (Kind::Numbers(cast), Some(ColumnKind::Numbers)) => cast,
+            (Kind::Numbers(Cast::Truth), Some(ColumnKind::Category)) => Cast::Truth,
             _ => Cast::Keep,
         });
     }

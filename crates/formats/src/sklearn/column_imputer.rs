@@ -7,6 +7,7 @@ use coracle_pickle::{Node, NodeId};
 use super::categories;
 use super::convert::Part;
 use super::fitted::Fitted;
+use super::nones::NoneIs;
 use super::preprocessing::indicator_columns;
 
 /// Tells whether an imputer fills objects: texts, or columns in which `None` stays.
@@ -16,7 +17,8 @@ pub(super) fn fills_objects(fitted: &Fitted<'_>) -> Result<bool, LoadError> {
     };
     let graph = fitted.graph;
     let is_object = |&id: &NodeId| graph.string(id).is_some() || is_none(fitted, id);
-    Ok(fitted.none_after.contains(&Some(true)) || ids.iter().any(is_object))
+    let tells_none = |none: &NoneIs| matches!(none, NoneIs::Known | NoneIs::Untold);
+    Ok(fitted.none_after.iter().any(tells_none) || ids.iter().any(is_object))
 }
 
 fn is_none(fitted: &Fitted<'_>, id: NodeId) -> bool {
@@ -33,12 +35,27 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let indicators = indicator_columns(fitted)?;
     let mut columns = Vec::with_capacity(n_features);
     let fills_nan = fitted.number("missing_values").is_ok_and(f64::is_nan);
+    let fills_none = is_none(fitted, fitted.require("missing_values")?);
+    let mut nones = Vec::with_capacity(n_features);
     let mut n_left = 0_usize;
     for (column, &id) in statistics.objects().unwrap_or_default().iter().enumerate() {
         let mut imputed = imputed_column(fitted, id, n_left)?;
-        // `None` is not NaN: where the next step knows it, it went through in training.
-        let is_known = fitted.none_after.get(n_left) == Some(&Some(true));
-        imputed.keeps_missing = fills_nan && is_known || imputed.fill == Some(Fill::Missing);
+        let none = match &imputed.fill {
+            Some(_) => fitted.none_after.get(n_left).copied().unwrap_or_default(),
+            None => NoneIs::Missing,
+        };
+        let is_filled = !matches!(imputed.fill, None | Some(Fill::Missing));
+        if fills_nan && is_filled && none == NoneIs::Untold {
+            let message = format!(
+                "what 'None' is after it in column {column} cannot be told: an encoder in what follows has it as a category, another \
+                 value than the NaN that is filled here, and whether it reads this column is not known"
+            );
+            return Err(fitted.unsupported(message));
+        }
+        // `None` is not NaN: where what comes after knows it, it went through in training.
+        imputed.keeps_missing =
+            fills_nan && none == NoneIs::Known || imputed.fill == Some(Fill::Missing);
+        nones.push(if fills_none { NoneIs::Known } else { none });
         n_left = n_left.saturating_add(usize::from(imputed.fill.is_some()));
         if imputed.fill.is_none() && indicators.contains(&column) {
             return Err(fitted.unsupported(
@@ -50,7 +67,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let imputer = ColumnImputer::try_new(marker(fitted)?, columns, indicators)
         .map_err(|error| fitted.malformed(error.to_string()))?;
     let facts = vec![("strategy".to_owned(), fitted.text("strategy")?)];
-    Ok(Part::new(imputer, facts))
+    Ok(Part::new(imputer, facts).with_nones(nones))
 }
 
 /// Reads how a column is filled that is column `place` of what the imputer gives.
@@ -63,7 +80,8 @@ fn imputed_column(
         (ColumnKind::Text, Some(Fill::Text(text)))
     } else if is_none(fitted, statistic) {
         // The mode is `None`; what the column holds beside it, the next step tells.
-        let is_encoded = fitted.none_after.get(place).is_some_and(Option::is_some);
+        let none_after = fitted.none_after.get(place).copied();
+        let is_encoded = none_after.is_some_and(|none| none != NoneIs::Missing);
         let is_of_numbers = is_encoded || fitted.feeds_numbers;
         let of_numbers = is_of_numbers.then_some(ColumnKind::Numbers);
         let taken = fitted.taken.get(place).map(|spec| spec.kind);

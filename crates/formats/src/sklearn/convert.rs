@@ -4,9 +4,10 @@ use coracle_model::{Component, Estimator, LoadError, LoadErrorKind};
 use coracle_pickle::{Graph, Node, NodeId};
 
 use super::fitted::Fitted;
+use super::nones::{self, NoneIs};
 use super::{
     Converted, Version, boosted, boosting, columns, describe, encoders, hashed, hist_boosting,
-    imbalanced, keyed, linear, numeric, objects, pipeline, preprocessing, text, tree,
+    imbalanced, keyed, linear, names, numeric, objects, pipeline, preprocessing, text, tree,
 };
 
 /// An estimator and its description.
@@ -15,6 +16,8 @@ pub(super) struct Part {
     /// What was learnt, for the description.
     pub(super) facts: Vec<(String, String)>,
     pub(super) children: Vec<Component>,
+    /// What `None` is to what reads each column; empty where nothing says it.
+    pub(super) nones: Vec<NoneIs>,
 }
 
 impl Part {
@@ -29,7 +32,13 @@ impl Part {
             estimator,
             facts,
             children: Vec::new(),
+            nones: Vec::new(),
         }
+    }
+
+    /// Returns the part with what `None` is to what reads each of its columns.
+    pub(super) fn with_nones(self, nones: Vec<NoneIs>) -> Self {
+        Self { nones, ..self }
     }
 }
 
@@ -72,10 +81,7 @@ fn one(graph: &Graph, id: NodeId) -> Result<Converted, LoadError> {
     };
     let fitted = Fitted::root(graph, id, object, &version);
     let (estimator, component) = estimator(&fitted, String::new())?;
-    let feature_names = match fitted.feature_names()? {
-        Some(names) => Some(names),
-        None => pipeline::first_feature_names(&fitted)?,
-    };
+    let feature_names = names::of_columns(&fitted)?;
     Ok(Converted {
         estimator,
         feature_names,
@@ -98,6 +104,30 @@ pub(super) fn estimator(
     fitted: &Fitted<'_>,
     name: String,
 ) -> Result<(Box<dyn Estimator>, Component), LoadError> {
+    let (estimator, component, _) = with_nones(fitted, name)?;
+    Ok((estimator, component))
+}
+
+/// As [`estimator`], with what `None` is to what reads each column; empty where it is NaN to all.
+///
+/// # Errors
+/// As [`super::convert`].
+pub(super) fn read_after_others(
+    fitted: &Fitted<'_>,
+    name: String,
+) -> Result<(Box<dyn Estimator>, Component, Vec<NoneIs>), LoadError> {
+    let (estimator, component, known) = with_nones(fitted, name)?;
+    let nones = match known.is_empty() {
+        true => nones::beneath(fitted, estimator.n_features()),
+        false => known,
+    };
+    Ok((estimator, component, nones))
+}
+
+fn with_nones(
+    fitted: &Fitted<'_>,
+    name: String,
+) -> Result<(Box<dyn Estimator>, Component, Vec<NoneIs>), LoadError> {
     let part = match imbalanced::answers_as(fitted.class()) {
         "sklearn.pipeline.Pipeline" => pipeline::convert(fitted)?,
         "sklearn.tree._classes.DecisionTreeClassifier"
@@ -167,7 +197,7 @@ pub(super) fn estimator(
         facts,
         children: part.children,
     };
-    Ok((part.estimator, component))
+    Ok((part.estimator, component, part.nones))
 }
 
 fn unsupported(fitted: &Fitted<'_>, class: &str) -> LoadError {
@@ -181,6 +211,7 @@ fn unsupported(fitted: &Fitted<'_>, class: &str) -> LoadError {
         | "SpectralClustering"
         | "SpectralEmbedding"
         | "TSNE" => ": it has no answers for new rows",
+        "PatchExtractor" => ": it makes rows of images",
         "MultiLabelBinarizer" => ": its rows are lists of any length",
         _ => "",
     };

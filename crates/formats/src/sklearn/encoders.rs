@@ -5,12 +5,12 @@ use coracle_estimators::{
     ValueEncoder, shown_names,
 };
 use coracle_model::LoadError;
-use coracle_pickle::{Array, Node, NodeId};
+use coracle_pickle::{Array, NodeId};
 
 use super::categories;
 use super::convert::Part;
 use super::fitted::Fitted;
-use super::{columns, older_encoders, pipeline};
+use super::{nones, older_encoders};
 
 /// For each category of a column, its place once infrequent ones are grouped; `None` where none are.
 type Grouping = Option<Vec<usize>>;
@@ -71,7 +71,8 @@ pub(super) fn one_hot(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let encoder = OneHotEncoder::try_new(columns, names)
         .map_err(|error| fitted.malformed(error.to_string()))?;
     let reading = reading(fitted, 23);
-    Ok(Part::new(encoder.reading(reading), facts(&lists)))
+    let part = Part::new(encoder.reading(reading), facts(&lists));
+    Ok(part.with_nones(nones::of_encoder(fitted)))
 }
 
 /// Says what of missing values an encoder takes, which refused them up to `0.minor`.
@@ -166,7 +167,7 @@ fn dropped(fitted: &Fitted<'_>, n_columns: usize) -> Result<Vec<Option<usize>>, 
 /// Converts an ordinal encoder.
 pub(super) fn ordinal(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let (encoder, facts) = ordinal_encoder(fitted)?;
-    Ok(Part::new(encoder, facts))
+    Ok(Part::new(encoder, facts).with_nones(nones::of_encoder(fitted)))
 }
 
 pub(super) fn ordinal_encoder(
@@ -283,7 +284,7 @@ pub(super) fn target(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let names = shown_names(fitted.feature_names()?.as_deref(), columns.len());
     let encoder = ValueEncoder::try_new(columns, names)
         .map_err(|error| fitted.malformed(error.to_string()))?;
-    Ok(Part::new(encoder, facts(&lists)))
+    Ok(Part::new(encoder, facts(&lists)).with_nones(nones::of_encoder(fitted)))
 }
 
 fn classes(fitted: &Fitted<'_>) -> Result<Categories, LoadError> {
@@ -328,50 +329,4 @@ pub(super) fn label_binarizer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let encoder = ValueEncoder::try_new(vec![column], shown_names(None, 1))
         .map_err(|error| fitted.malformed(error.to_string()))?;
     Ok(Part::new(encoder, facts))
-}
-
-/// Tells for each column of an encoder, alone or among the parts of a ColumnTransformer, whether `None` is one of its categories;
-/// none for columns that no encoder reads, nothing for other estimators.
-pub(super) fn none_categories(fitted: &Fitted<'_>) -> Result<Vec<Option<bool>>, LoadError> {
-    match fitted.short_class() {
-        "OneHotEncoder" | "OrdinalEncoder" | "TargetEncoder" => {}
-        "Pipeline" => {
-            let first = pipeline::named_steps(fitted)?.into_iter().next();
-            return match first {
-                Some((name, id)) => none_categories(&fitted.part(id, &format!("step '{name}'"))?),
-                None => Ok(Vec::new()),
-            };
-        }
-        "ColumnTransformer" => return none_categories_of_parts(fitted),
-        _ => return Ok(Vec::new()),
-    }
-    let columns = fitted.list("categories_")?.iter();
-    let knows_none = columns.map(|&column| {
-        let array = fitted.graph.array(column);
-        let ids = array.and_then(|array| array.objects()).unwrap_or_default();
-        let is_none = |&id: &NodeId| matches!(fitted.graph.node(id), Node::None);
-        Some(ids.iter().any(is_none))
-    });
-    Ok(knows_none.collect())
-}
-
-fn none_categories_of_parts(fitted: &Fitted<'_>) -> Result<Vec<Option<bool>>, LoadError> {
-    let mut all = vec![None; fitted.n_features()?];
-    for &entry in fitted.list("transformers_")? {
-        let Some(&[name, part, given]) = fitted.graph.list(entry) else {
-            return Err(fitted.malformed("'transformers_' holds something else than triples"));
-        };
-        if fitted.graph.object(part).is_none() {
-            continue;
-        }
-        let name = fitted.graph.string(name).unwrap_or_default();
-        let columns = columns::input_columns(fitted, &name, given)?;
-        let part = fitted.part(part, &format!("transformer '{name}'"))?;
-        for (column, knows_none) in columns.into_iter().zip(none_categories(&part)?) {
-            if let Some(all) = all.get_mut(column) {
-                *all = all.or(knows_none);
-            }
-        }
-    }
-    Ok(all)
 }

@@ -4,6 +4,7 @@ use coracle_model::{ColumnSpec, LoadError, LoadErrorKind};
 use coracle_pickle::{Array, Graph, Node, NodeId, Object};
 
 use super::Version;
+use super::nones::{self, NoneIs};
 use super::older_columns;
 use super::sparsity::Layout;
 
@@ -22,9 +23,10 @@ pub(crate) struct Fitted<'g> {
     pub(crate) place: String,
     /// What the estimator after this one takes in each column; empty where that is not known.
     pub(crate) taken: Vec<ColumnSpec>,
-    /// Whether `None` is a category to the encoder after this one, for each column that this one gives; none for columns that no
-    /// encoder reads, empty where that is not known.
-    pub(crate) none_after: Vec<Option<bool>>,
+    /// What `None` is to what reads each column that this one gives; empty where nothing does that tells it from NaN.
+    pub(crate) none_after: Vec<NoneIs>,
+    /// Whether any encoder in the file has `None` among its categories.
+    pub(crate) knows_none: bool,
     /// The number of its columns as what is around it tells it, for estimators whose file does not.
     pub(crate) width: Option<usize>,
     /// The number of columns that the estimator after this one takes.
@@ -54,6 +56,7 @@ impl<'g> Fitted<'g> {
             place: String::new(),
             taken: Vec::new(),
             none_after: Vec::new(),
+            knows_none: nones::are_known(graph),
             width: None,
             width_after: None,
             feeds_numbers: false,
@@ -89,6 +92,7 @@ impl<'g> Fitted<'g> {
             place,
             taken: Vec::new(),
             none_after: Vec::new(),
+            knows_none: self.knows_none,
             width: None,
             width_after: None,
             feeds_numbers: false,

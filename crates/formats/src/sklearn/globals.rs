@@ -323,6 +323,8 @@ pub(crate) static GLOBALS: &[KnownGlobal] = globals! {
         "SGDClassifier" "SGDOneClassSVM" "SGDRegressor"
     ]
     Record "sklearn.linear_model._theil_sen" ["TheilSenRegressor"]
+    Record "sklearn.feature_extraction.image" ["PatchExtractor"]
+    Record "sklearn.manifold._classical_mds" ["ClassicalMDS"]
     Record "sklearn.manifold._isomap" ["Isomap"]
     Record "sklearn.manifold._locally_linear" ["LocallyLinearEmbedding"]
     Record "sklearn.manifold._mds" ["MDS"]

@@ -7,7 +7,7 @@ use coracle_pickle::{Node, NodeId};
 use super::convert::{self, Part};
 use super::fitted::Fitted;
 use super::sparsity;
-use super::{boosted, encoders, imbalanced};
+use super::{imbalanced, transformers};
 
 /// Converts a pipeline of supported steps.
 pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -22,27 +22,30 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         width = width_kept(&step);
         step.reads = reads;
         reads = sparsity::layout(&step, &step.reads)?;
-        if let Some((_, before)) = parts.last_mut() {
-            let before: &mut Fitted<'_> = before;
-            before.none_after = encoders::none_categories(&step)?;
-        }
         parts.push((name, step));
     }
     // From the last to the first, so that each knows what the next one takes.
     let mut taken = fitted.taken.clone();
     let mut width_after = fitted.width_after;
     let mut feeds_numbers = fitted.feeds_numbers;
+    let mut none_after = fitted.none_after.clone();
     for (name, mut step) in parts.into_iter().rev() {
-        step.taken = taken;
+        step.taken.clone_from(&taken);
+        step.none_after.clone_from(&none_after);
         step.width_after = width_after;
         step.feeds_numbers = feeds_numbers;
         step.is_whole = fitted.is_whole && steps.is_empty();
-        let (estimator, component) = convert::estimator(&step, name.clone())?;
+        let (estimator, component, nones) = convert::read_after_others(&step, name.clone())?;
+        children.push(component);
+        if transformers::is_identity(&step)? && !steps.is_empty() {
+            // The next step gets the table as it is, texts included.
+            continue;
+        }
         width_after = Some(estimator.n_features());
         feeds_numbers = estimator.columns().is_none();
         taken = estimator.columns().unwrap_or_default().to_vec();
+        none_after = nones;
         steps.push(Step { name, estimator });
-        children.push(component);
     }
     steps.reverse();
     children.reverse();
@@ -55,7 +58,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         Pipeline::try_new(steps, last).map_err(|error| fitted.malformed(error.to_string()))?;
     Ok(Part {
         children,
-        ..Part::new(pipeline, Vec::new())
+        ..Part::new(pipeline, Vec::new()).with_nones(none_after)
     })
 }
 
@@ -103,28 +106,4 @@ pub(super) fn named_steps(fitted: &Fitted<'_>) -> Result<Vec<(String, NodeId)>, 
         return Err(fitted.unsupported("a pipeline that ends with a sampler has no answers"));
     }
     Ok(named)
-}
-
-/// Returns the feature names of a pipeline's first step that was fitted with names.
-pub(super) fn first_feature_names(fitted: &Fitted<'_>) -> Result<Option<Vec<String>>, LoadError> {
-    if fitted.class() == super::keyed::CLASS {
-        return super::keyed::names(fitted).map(Some);
-    }
-    if boosted::is_known(fitted.class()) {
-        return boosted::feature_names(fitted);
-    }
-    if imbalanced::answers_as(fitted.class()) != "sklearn.pipeline.Pipeline" {
-        return Ok(None);
-    }
-    // Later steps see the first one's output, so its names are the user's.
-    match named_steps(fitted)?.into_iter().next() {
-        Some((name, id)) => {
-            let step = fitted.part(id, &format!("step '{name}'"))?;
-            match step.feature_names()? {
-                Some(names) => Ok(Some(names)),
-                None => first_feature_names(&step),
-            }
-        }
-        None => Ok(None),
-    }
 }

@@ -2,11 +2,12 @@
 
 use coracle_estimators::{ImputerSpec, MissingMarker, Scaler, ScalerStep, SimpleImputer};
 use coracle_model::{Accepts, LoadError};
-use coracle_pickle::Array;
+use coracle_pickle::{Array, Node};
 
 use super::column_imputer;
 use super::convert::Part;
 use super::fitted::Fitted;
+use super::nones::NoneIs;
 
 /// Converts a standard scaler.
 pub(super) fn standard_scaler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -114,7 +115,13 @@ pub(super) fn simple_imputer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let imputer =
         SimpleImputer::try_new(spec).map_err(|error| fitted.malformed(error.to_string()))?;
     let facts = vec![("strategy".to_owned(), fitted.text("strategy")?)];
-    Ok(Part::new(imputer, facts))
+    let part = Part::new(imputer, facts);
+    let marker = fitted.require("missing_values")?;
+    Ok(match fitted.graph.node(marker) {
+        // It is for an imputer of NaN before this one to leave `None` to it.
+        Node::None => part.with_nones(vec![NoneIs::Known; n_features]),
+        _ => part,
+    })
 }
 
 /// Converts the imputer of releases up to 0.21, which takes everything.

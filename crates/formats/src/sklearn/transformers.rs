@@ -47,16 +47,27 @@ pub(super) fn binarizer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     rowwise(fitted, RowOperation::Binarize(threshold), Accepts::FINITE)
 }
 
+/// Tells whether FunctionTransformer makes its table one of numbers first, and looks for what is missing there.
+fn validates(fitted: &Fitted<'_>) -> Result<bool, LoadError> {
+    // `None` stood for True in 0.20 and 0.21, and is no truth before and after.
+    let version = fitted.version;
+    match fitted.is_none("validate") {
+        true => Ok(version.is_up_to_zero(21) && !version.is_up_to_zero(19)),
+        false => fitted.flag("validate"),
+    }
+}
+
+/// Tells whether an estimator is a FunctionTransformer that gives the very table that it gets.
+pub(super) fn is_identity(fitted: &Fitted<'_>) -> Result<bool, LoadError> {
+    Ok(fitted.short_class() == "FunctionTransformer"
+        && fitted.is_none("func")
+        && !validates(fitted)?)
+}
+
 /// Converts FunctionTransformer over a function that Coracle knows.
 pub(super) fn function(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let function = functions::known(fitted, "func")?;
-    // `None` stood for True in 0.20 and 0.21, and is no truth before and after.
-    let version = fitted.version;
-    let validates = match fitted.is_none("validate") {
-        true => version.is_up_to_zero(21) && !version.is_up_to_zero(19),
-        false => fitted.flag("validate")?,
-    };
-    let accepts = match validates {
+    let accepts = match validates(fitted)? {
         true => Accepts::FINITE,
         false => Accepts::ANY,
     };

@@ -11,28 +11,42 @@ use coracle_pickle::Node;
 use coracle_tensor::Values;
 
 use super::arrays::has;
-use super::convert::Part;
+use super::convert::{self, Part};
 use super::ensembles::{self, Members, after, method_of, ruled};
 use super::fitted::Fitted;
 use super::labels::labels;
 use super::{boosted, functions, linear, pipeline, svm, transformers};
 
+/// Returns the attribute of the one estimator that `fitted` gives its table to as it is, if it is of a class that does.
+pub(super) fn within(fitted: &Fitted<'_>) -> Option<&'static str> {
+    match fitted.short_class() {
+        "FrozenEstimator" => Some("estimator"),
+        "SelfTrainingClassifier" if fitted.attr("estimator_").is_some() => Some("estimator_"),
+        "SelfTrainingClassifier" => Some("base_estimator_"),
+        "GridSearchCV" | "HalvingGridSearchCV" | "HalvingRandomSearchCV" | "RandomizedSearchCV" => {
+            Some("best_estimator_")
+        }
+        _ => None,
+    }
+}
+
 /// Converts what answers exactly as the estimator within: a search, a frozen estimator.
 pub(super) fn transparent(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
-    let name = match fitted.short_class() {
-        "FrozenEstimator" => "estimator",
-        "SelfTrainingClassifier" if fitted.attr("estimator_").is_some() => "estimator_",
-        "SelfTrainingClassifier" => "base_estimator_",
-        _ => "best_estimator_",
-    };
+    let name = within(fitted).unwrap_or("best_estimator_");
     if fitted.attr(name).is_none() {
         return Err(fitted.unsupported(format!(
             "'{name}' is missing: a search with refit=False cannot predict"
         )));
     }
-    let (estimator, component) = fitted.estimator_in(name)?;
+    let mut within = fitted.part_in(name)?;
+    within.width = fitted.width;
+    within.taken.clone_from(&fitted.taken);
+    within.none_after.clone_from(&fitted.none_after);
+    within.feeds_numbers = fitted.feeds_numbers;
+    let (estimator, component, nones) = convert::read_after_others(&within, name.to_owned())?;
+    let estimator = Arc::from(estimator);
     let facets = Facet::delegated(None, &estimator).map_err(|error| fitted.spec(error))?;
-    with_child(fitted, facets, component)
+    Ok(with_child(fitted, facets, component)?.with_nones(nones))
 }
 
 fn with_child(

@@ -59,8 +59,10 @@ pub(crate) fn inputs(signature: &Signature, rows: &[Value]) -> Vec<Tensor> {
     let read = read.filter_map(|(column, place)| Some((column, place.input?)));
     read.map(|(column, input)| {
         let cells = rows.iter().map(|row| cell(row, column));
-        Tensor::from_values(match signature.inputs[input].dtype {
-            DType::Bytes => Values::Bytes(texts(cells)),
+        let truths: Option<Vec<bool>> = cells.clone().map(Value::as_bool).collect();
+        Tensor::from_values(match (signature.inputs[input].dtype, truths) {
+            (DType::Bytes, Some(truths)) => Values::Bool(truths),
+            (DType::Bytes, None) => Values::Bytes(texts(cells)),
             _ => Values::F64(cells.map(number).collect()),
         })
     })

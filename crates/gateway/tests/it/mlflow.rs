@@ -66,7 +66,7 @@ fn bodies_are_answered_as_mlflows_server_answers_them() {
             }
         }
     }
-    assert_eq!((n_same, n_more), (49, 23));
+    assert_eq!((n_same, n_more), (59, 24));
     assert_eq!(n_refused, REFUSED.len());
 }
 

@@ -151,7 +151,7 @@ fn categories_may_be_integers() {
     ] {
         assert_eq!(v1(body, &signature), expected, "{body}");
     }
-    for cell in ["1.5", "1.0", "true"] {
+    for cell in ["1.5", "1.0", "[true]"] {
         let error = v1(&format!(r#"{{"instances": [[{cell}, 0, 1]]}}"#), &signature);
         let expected = "instances[0], column \"city\": expected a string or an integer, got ";
         assert!(error.unwrap_err().starts_with(expected), "{cell}");
@@ -167,9 +167,24 @@ fn categories_may_be_integers() {
         Values::I32(vec![30].into()),
     ]);
     assert_eq!(v2(&columns("INT64", "7"), &signature), expected);
-    let error = v2(&columns("BOOL", "true"), &signature).unwrap_err();
-    let expected = "inputs[1]: column \"city\": expected strings (BYTES) or integers, got BOOL";
-    assert_eq!(error, expected);
+}
+
+#[test]
+fn categories_that_may_be_integers_may_be_truth_values() {
+    let mut signature = signature();
+    let body = r#"{"instances": [[true, 0, 1], ["true", 0, 2], [false, 0, 3]]}"#;
+    let tensor = r#"{"name": "age", "shape": [1], "datatype": "INT32", "data": [30]},
+        {"name": "city", "shape": [1], "datatype": "BOOL", "data": [true]}"#;
+    assert!(v1(body, &signature).is_err());
+    assert!(v2(tensor, &signature).is_err());
+    signature.inputs[0].accepts_integers = true;
+    let expected = Ok(vec![
+        texts(&[Some("1"), Some("true"), Some("0")]),
+        Values::F64(vec![1.0, 2.0, 3.0].into()),
+    ]);
+    assert_eq!(v1(body, &signature), expected);
+    let expected = Ok(vec![Values::Bool(vec![true]), Values::I32(vec![30].into())]);
+    assert_eq!(v2(tensor, &signature), expected);
 }
 
 #[test]

@@ -113,10 +113,7 @@ fn one_column(
 fn check_datatype(spec: &TensorSpec, index: usize, dtype: DType) -> Result<(), RequestError> {
     let expected = match (spec.dtype, dtype) {
         (DType::Bytes, DType::Bytes) => return Ok(()),
-        (DType::Bytes, _) if spec.accepts_integers => match dtype {
-            DType::Bool => "strings (BYTES) or integers",
-            _ => return Ok(()),
-        },
+        (DType::Bytes, _) if spec.accepts_integers => return Ok(()),
         (DType::Bytes, _) => "strings (BYTES)",
         (_, DType::Bytes) => "numbers (FP64 or any other numeric datatype)",
         _ => return Ok(()),
