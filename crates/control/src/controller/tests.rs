@@ -428,6 +428,39 @@ fn stopping_takes_everything_away_until_it_is_undone() {
     assert_eq!(stage.traffic(), split(&[(1, 100, "")]));
 }
 
+/// What the plan has a route for is waited for by its requests.
+#[test]
+fn a_service_that_served_before_it_was_stopped_is_planned_at_once() {
+    let mut stage = Stage::new();
+    let planned = |stage: &Stage| {
+        let plan = stage.plan.lock().unwrap();
+        plan.routes.values().next().cloned()
+    };
+    stage.predictor(json!({"model": model("file:///slow")}));
+    assert_eq!(planned(&stage), None);
+    stage.is_slow_loaded = true;
+    stage.settle();
+    let before = planned(&stage).unwrap();
+    let stop = |stage: &mut Stage, value: Value| {
+        stage.apply(json!({"metadata": {"annotations": {"serving.kserve.io/stop": value}}}));
+    };
+    stop(&mut stage, "true".into());
+    assert_eq!(planned(&stage), None);
+    stage.is_slow_loaded = false;
+    stop(&mut stage, Value::Null);
+    assert_eq!(planned(&stage), Some(before.clone()));
+    assert!(stage.observed.get().routes.is_empty());
+    assert_ne!(stage.ready(), "True");
+    stage.is_slow_failed = true;
+    stage.settle();
+    let absence = planned(&stage).unwrap().absence.unwrap();
+    assert!(absence.why.contains("nothing at file:///slow"));
+    (stage.is_slow_failed, stage.is_slow_loaded) = (false, true);
+    stage.settle();
+    assert_eq!(planned(&stage), Some(before));
+    assert_eq!(stage.ready(), "True");
+}
+
 #[test]
 fn a_service_that_is_deleted_is_let_go_of_with_its_replicas() {
     let mut stage = Stage::new();

@@ -122,7 +122,8 @@ impl View<'_> {
             return self
                 .lost(rollout)
                 .or(wanted)
-                .or_else(|| absent(self.service));
+                .or_else(|| absent(self.service))
+                .or_else(|| self.returning(rollout));
         }
         wanted.or_else(|| self.observed.clone())
     }
@@ -145,6 +146,18 @@ impl View<'_> {
             }),
             ..absent(self.service).unwrap_or_default()
         })
+    }
+
+    /// Returns the route of a service that served until it was stopped, and is being loaded again: its requests are held until it is there, as after a restart.
+    fn returning(&self, rollout: &Rollout) -> Option<PlannedRoute> {
+        let revision = rollout.rolled_out.clone()?;
+        let all = Share {
+            latest: revision == rollout.latest_created,
+            revision,
+            percent: 100,
+            tag: None,
+        };
+        self.route(&[all], None)
     }
 
     /// Returns the predictors of a SeldonDeployment that the service was made of, if there are several: its stable predictor and its canaries.
