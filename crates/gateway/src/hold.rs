@@ -26,7 +26,7 @@ pub(crate) fn awaited<'t>(
     found: &Result<Route<'_>, NoRoute>,
 ) -> Option<&'t Coming> {
     let found = found.as_ref().ok();
-    if found.is_some_and(Route::asks_how_it_stands) {
+    if !table.has_coming() || found.is_some_and(Route::asks_how_it_stands) {
         return None;
     }
     scope.coming(table, found.and_then(Route::model))

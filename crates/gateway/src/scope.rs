@@ -201,7 +201,6 @@ impl Scope {
         asked: Option<&str>,
     ) -> Option<&'t Coming> {
         match self {
-            _ if !table.has_coming() => None,
             Self::All => table.coming_by_name(asked?),
             Self::Service { id, .. } => table.coming(id),
         }

@@ -11,7 +11,7 @@ use crate::plan::{PlannedRoute, RevisionId, RevisionState, ServiceId};
 
 /// How long the requests of a service wait for it, from when it is first to be there.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// How long they go on waiting once something of it could not be loaded: another plan says then what answers instead.
+/// How long they go on waiting once nothing more of it is being loaded, and something could not be: another plan says then what answers instead.
 const FAILED_WAIT_MAX: Duration = Duration::from_secs(2);
 
 impl Follower {
@@ -39,23 +39,25 @@ impl Follower {
         let now = self.config.clock.monotonic();
         let before = self.coming.as_ref().and_then(|coming| coming.get(id));
         let until = before.map_or(now.saturating_add(WAIT_MAX), |before| before.until);
-        let mut failures = revisions.iter().filter_map(|name| {
+        let states = revisions.iter().filter_map(|name| {
             let (namespace, name) = (id.namespace.clone(), (*name).to_owned());
             let slot = self.slots.get(&RevisionId { namespace, name })?;
-            match &slot.state {
-                RevisionState::Failed { failure, .. } => Some(&failure.message),
-                _ => None,
-            }
+            Some(&slot.state)
         });
-        match failures.next() {
-            None => Coming {
-                until,
-                failure: None,
+        let is_loading = |state| matches!(state, &RevisionState::Loading { .. });
+        let mut failures = states.clone().filter_map(|state| match state {
+            RevisionState::Failed { failure, .. } => Some(failure.message.clone()),
+            _ => None,
+        });
+        let failure = failures.next();
+        // What is still being loaded may answer for the others.
+        let is_over = failure.is_some() && !states.clone().any(is_loading);
+        Coming {
+            until: match is_over {
+                true => until.min(now.saturating_add(FAILED_WAIT_MAX)),
+                false => until,
             },
-            Some(failure) => Coming {
-                until: until.min(now.saturating_add(FAILED_WAIT_MAX)),
-                failure: Some(failure.clone()),
-            },
+            failure,
         }
     }
 }

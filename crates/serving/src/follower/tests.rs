@@ -294,6 +294,34 @@ fn what_is_still_to_come_is_told_until_it_is_there() {
     fixture.plans.stop();
 }
 
+/// A revision that is still being loaded may answer for one that could not be: the plan says so once it is there.
+#[test]
+fn what_is_still_being_loaded_is_waited_for_beside_what_failed() {
+    let fixture = fixture();
+    fixture.plans.send(plan(&[("b", "bad", 0)], &[]));
+    fixture.open.send(()).unwrap();
+    let is_failed = |observed: &Observed| {
+        let state = observed.revisions.get(&id("b"));
+        matches!(state, Some(RevisionState::Failed { .. }))
+    };
+    fixture.wait(is_failed);
+    let both = [("b", "bad", 0), ("c", "", 0)];
+    fixture.plans.send(plan(&both, &[("b", 50), ("c", 50)]));
+    fixture.wait(|observed| observed.revisions.contains_key(&id("c")));
+    let until = || {
+        let table = fixture.table.load();
+        table.coming(&service()).map(|coming| coming.until)
+    };
+    assert_eq!(until(), Some(Duration::from_secs(60)));
+    fixture.open.send(()).unwrap();
+    fixture.wait(|observed| is_ready(observed, "c"));
+    assert_eq!(until(), Some(Duration::from_secs(2)));
+    fixture.plans.send(plan(&both, &[("c", 100)]));
+    fixture.wait(|observed| observed.routes.contains_key(&service()));
+    assert_eq!((until(), fixture.shares()), (None, vec![100]));
+    fixture.plans.stop();
+}
+
 /// Whoever asks for what has no replicas is told so, and not that there is no such model.
 #[test]
 fn a_service_that_is_absent_says_why() {

@@ -117,10 +117,19 @@ impl View<'_> {
     ) -> Option<PlannedRoute> {
         let taking = wanted.iter().flat_map(|route| &route.targets);
         let mut taking = taking.filter(|target| target.percent > 0);
-        let is_there = wanted.is_some() && taking.all(|target| self.is_ready(&target.revision));
+        let is_loading = |target: &PlannedTarget| {
+            let state = self.state(&target.revision);
+            matches!(state, Some(RevisionState::Loading { .. }))
+        };
+        let is_there =
+            wanted.is_some() && taking.clone().all(|target| self.is_ready(&target.revision));
         if self.observed.is_none() && !is_there {
-            return self
-                .lost(rollout)
+            // What is still being loaded takes all requests once it is there.
+            let lost = match taking.any(is_loading) {
+                true => None,
+                false => self.lost(rollout),
+            };
+            return lost
                 .or(wanted)
                 .or_else(|| absent(self.service))
                 .or_else(|| self.returning(rollout));
