@@ -48,15 +48,6 @@ pub(crate) struct ControlCommand {
     pub(crate) programs: ProgramArguments,
 }
 
-/// The first words of a control process.
-#[derive(Clone, Debug)]
-pub(crate) struct Started {
-    /// Where the API listens.
-    pub(crate) address: SocketAddr,
-    /// What is to be served.
-    pub(crate) plan: Plan,
-}
-
 /// Keeps a control process running.
 pub(crate) struct Supervisor {
     command: ControlCommand,
@@ -165,11 +156,11 @@ impl Supervisor {
         }
     }
 
-    /// Starts the control process and, on a thread of its own, keeps one running.
+    /// Starts the control process and, on a thread of its own, keeps one running; returns where its API listens, once it has planned what is to be served.
     ///
     /// # Errors
     /// If the first one cannot start.
-    pub(crate) fn start(mut self) -> anyhow::Result<Started> {
+    pub(crate) fn start(mut self) -> anyhow::Result<SocketAddr> {
         let mut control = Control::spawn(&self.command)?;
         let (first_words, first) = channel();
         std::thread::Builder::new()
@@ -204,7 +195,7 @@ impl Supervisor {
     fn attend(
         &mut self,
         control: Control,
-        mut first_words: Option<Sender<Result<Started, String>>>,
+        mut first_words: Option<Sender<Result<SocketAddr, String>>>,
     ) -> bool {
         let Control {
             mut child,
@@ -255,9 +246,8 @@ impl Supervisor {
             if let Some(address) = address
                 && let Some(first_words) = first_words.take_if(|_| has_plan)
             {
-                let plan = plan.clone();
                 self.has_started = true;
-                drop(first_words.send(Ok(Started { address, plan })));
+                drop(first_words.send(Ok(address)));
             }
         }
         self.changed.end();

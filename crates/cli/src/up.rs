@@ -11,8 +11,8 @@ use coracle_process::{BackOffPace, Cgroups, Fleet, FleetConfig, GuardCommand};
 use coracle_serving::experiment::Experiments;
 use coracle_serving::flow::Memory;
 use coracle_serving::{
-    Chaos, FitsOutputs, Follower, FollowerConfig, LoadSampler, MemoryBudget, ObservedCell, Plan,
-    PlanSender, ProcessRunner, RevisionLog, RevisionState, SharedTable,
+    Chaos, FitsOutputs, Follower, FollowerConfig, LoadSampler, MemoryBudget, ModelTable,
+    ObservedCell, PlanSender, ProcessRunner, RevisionLog, SharedTable,
 };
 use coracle_storage::{Storage, StorageConfig, StorageLimits};
 use tokio::runtime::Runtime;
@@ -36,8 +36,8 @@ use crate::usage::UsageSampler;
 
 /// Threads that fetch files.
 const FETCH_THREADS: usize = 2;
-/// How long the start waits for what was served before.
-const RESUME_MAX: Duration = Duration::from_secs(60);
+/// How long the start waits for the first plan to be followed.
+const FIRST_PLAN_MAX: Duration = Duration::from_secs(60);
 
 /// Runs the command.
 pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow::Result<()> {
@@ -185,9 +185,9 @@ impl Plane<'_> {
         let stopper = Arc::new(supervisor.stopper());
         // However this ends: the supervision holds the log, which is waited for.
         let _ends = Ends(Arc::clone(&stopper));
-        let started = supervisor.start()?;
-        resume(&runtime, &started.plan, &observed);
-        let url = access::write_kubeconfig(self.state, started.address, self.secured.take())?;
+        let address = supervisor.start()?;
+        begin(&runtime, &table);
+        let url = access::write_kubeconfig(self.state, address, self.secured.take())?;
         self.state.write_process()?;
         log.info(&format!("serving on http://{}", self.server.address()));
         log.info(&format!(
@@ -276,24 +276,11 @@ impl Plane<'_> {
     }
 }
 
-/// Waits until everything that was served before is served again; clients that connect meanwhile wait too.
-fn resume(runtime: &Runtime, plan: &Plan, observed: &ObservedCell) {
-    let is_settled = || {
-        let now = observed.get();
-        let failed = plan
-            .revisions
-            .keys()
-            .any(|id| matches!(now.revisions.get(id), Some(RevisionState::Failed { .. })));
-        let is_served = |id| now.routes.contains_key(id) || failed;
-        plan.routes.keys().all(is_served)
-    };
+/// Waits until the first plan is followed: from then on the table tells what is served, and what requests have to wait for.
+fn begin(runtime: &Runtime, table: &SharedTable) {
     runtime.block_on(async {
-        let wait = async {
-            while !is_settled() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        // What takes longer is served once it is there.
-        drop(tokio::time::timeout(RESUME_MAX, wait).await);
+        let planned = table.until(ModelTable::is_planned);
+        // Without one, nothing is known by its name until it is there.
+        drop(tokio::time::timeout(FIRST_PLAN_MAX, planned).await);
     });
 }

@@ -30,6 +30,7 @@ use crate::experiment::{self, Chosen, Turn};
 use crate::forward::{Forwarding, Pool};
 use crate::gather::{BodyFault, gather};
 use crate::grpc;
+use crate::hold;
 use crate::infer::{self, Calls};
 use crate::limits::Limits;
 use crate::log::{Answer, Log};
@@ -103,7 +104,7 @@ impl Handler {
         request: Request<Incoming>,
         patience: Patience,
     ) -> Result<Response<ReplyBody>, Infallible> {
-        let started = self.shared.clock.monotonic();
+        let mut started = self.shared.clock.monotonic();
         let (head, body) = request.into_parts();
         let request_id = self.request_id(&head);
         if grpc::is_grpc(&head.headers) && head.version == Version::HTTP_2 {
@@ -111,6 +112,12 @@ impl Handler {
         }
         if let Some(response) = self.shared.cors.preflight(&head) {
             return Ok(response);
+        }
+        if self.calls.table.load().has_coming() {
+            started = match Box::pin(self.hold(&head, &request_id, started)).await {
+                Ok(taken) => taken,
+                Err(answer) => return Ok(answer),
+            };
         }
         let table = self.calls.table.load();
         let (scope, path) = Scope::of(&table, &head);
@@ -162,7 +169,7 @@ impl Handler {
         Ok(self.to_http(&head, answered))
     }
 
-    /// Answers a request that is there as a whole; `None` if a process may have to answer it.
+    /// Answers a request that is there as a whole; `None` if a process may have to answer it, or it has to wait for its model.
     pub(crate) async fn answer_whole(
         &self,
         head: &Parts,
@@ -174,7 +181,8 @@ impl Handler {
         let found = scope.find(&table, &head.method, path);
         let asked = found.as_ref().ok().and_then(Route::model);
         let split = scope.route(&table, asked);
-        if split.is_some_and(|split| experiment::may_forward(&table, split)) {
+        let is_held = hold::awaited(&table, &scope, &found).is_some();
+        if is_held || split.is_some_and(|split| experiment::may_forward(&table, split)) {
             return None;
         }
         let body = Arriving {

@@ -218,6 +218,14 @@ impl Handler {
         request_id: HeaderValue,
     ) -> (Response<ReplyBody>, Noted) {
         let mut body = RequestBody::from(body);
+        let mut started = started;
+        if self.calls.table.load().has_coming() {
+            let held = self.hold_call(&head, &mut body, started);
+            started = match Box::pin(held).await {
+                Ok(taken) => taken,
+                Err(failure) => return failed(&failure, request_id),
+            };
+        }
         let asked = (&head, &request_id);
         let (chosen, turn) = match self.target(asked, &mut body, started).await {
             Ok(Target::Here(chosen, turn)) => (chosen, turn),

@@ -20,6 +20,7 @@ mod extensions;
 mod forward;
 mod gather;
 mod grpc;
+mod hold;
 
 mod fallback;
 mod flow;

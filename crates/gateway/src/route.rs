@@ -141,6 +141,14 @@ impl Route<'_> {
             _ => None,
         }
     }
+
+    /// Tells whether it asks how a model stands: that is told at once, whatever it is.
+    pub(crate) fn asks_how_it_stands(&self) -> bool {
+        matches!(
+            self,
+            Self::V1Model(_) | Self::V2ModelReady(_) | Self::Seldon(SeldonRoute::Status(_))
+        )
+    }
 }
 
 /// A model with the version asked for, if one is.

@@ -4,12 +4,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use coracle_base::{Code, VersionState};
-use coracle_serving::{ModelTable, NoModel, Route, ServedModel, ServiceId, Sticky, VersionStatus};
+use coracle_serving::{
+    Coming, ModelTable, NoModel, Route, ServedModel, ServiceId, Sticky, VersionStatus,
+};
 use hyper::Method;
 use hyper::header::{COOKIE, HOST, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
+use crate::hold;
 use crate::infer::{Failure, unknown_model};
 use crate::route::{self, AskedVersion, NoRoute, Route as Asked};
 use crate::seldon::DEPLOYMENT;
@@ -73,8 +76,9 @@ impl Scope {
             && matches!(self, Self::All)
             && route::is_invocations(path)
         {
-            let mut routes = table.routes();
-            if let (Some((only, _)), None) = (routes.next(), routes.next()) {
+            let routes = table.routes().map(|(id, _)| id);
+            let mut all = routes.chain(table.all_coming());
+            if let (Some(only), None) = (all.next(), all.next()) {
                 named.model = Cow::Owned(only.name.clone());
             }
         }
@@ -117,6 +121,9 @@ impl Scope {
         headers: &HeaderMap,
     ) -> Result<&'t Arc<ServedModel>, Failure> {
         let model = self.model(table, name, headers).map_err(|no_model| {
+            if let Some(coming) = self.coming(table, Some(name)) {
+                return hold::not_there_yet(self.name_or(name), coming);
+            }
             if version.is_none() && table.version_statuses(name).iter().any(is_coming) {
                 return unavailable(format!("model '{name}' is being loaded"));
             }
@@ -184,6 +191,26 @@ impl Scope {
         match self {
             Self::All => table.by_name(asked?).ok(),
             Self::Service { id, .. } => table.service(id),
+        }
+    }
+
+    /// Returns what is known of the service that a request is for whose path is `asked`, if nothing of it is there yet.
+    pub(crate) fn coming<'t>(
+        &self,
+        table: &'t ModelTable,
+        asked: Option<&str>,
+    ) -> Option<&'t Coming> {
+        match self {
+            Self::All => table.coming_by_name(asked?),
+            Self::Service { id, .. } => table.coming(id),
+        }
+    }
+
+    /// Returns the name that a model is asked by: its service's where that is known.
+    pub(crate) fn name_or<'a>(&'a self, name: &'a str) -> &'a str {
+        match self {
+            Self::All => name,
+            Self::Service { id, .. } => &id.name,
         }
     }
 
@@ -327,14 +354,14 @@ fn by_path<'p>(table: &ModelTable, path: &'p str) -> Option<(Scope, &'p str)> {
     let exact = id(&name);
     let component = name
         .strip_suffix(PREDICTOR)
-        .filter(|_| table.service(&exact).is_none());
+        .filter(|_| !table.is_known(&exact));
     let Some(component) = component else {
         return Some((scope(exact, None), rest));
     };
     // The tag has no hyphen.
     let tagged = component
         .split_once('-')
-        .filter(|(tag, name)| TAGS.contains(tag) && table.service(&id(name)).is_some());
+        .filter(|(tag, name)| TAGS.contains(tag) && table.is_known(&id(name)));
     let scope = match tagged {
         Some((tag, name)) => scope(id(name), Some(tag)),
         None => scope(id(component), None),
@@ -354,7 +381,7 @@ fn by_host(table: &ModelTable, host: &str) -> Option<Scope> {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        table.service(&id).map(|route| (id, route))
+        table.is_known(&id).then_some(id)
     };
     let scope = |id: ServiceId, tag: Option<&str>| Scope::Service {
         id,
@@ -368,19 +395,19 @@ fn by_host(table: &ModelTable, host: &str) -> Option<Scope> {
         return Some(scope(id, None));
     }
     let component = first.strip_suffix(PREDICTOR);
-    if let Some((id, _)) = service(first, namespace).or_else(|| service(component?, namespace)) {
+    if let Some(id) = service(first, namespace).or_else(|| service(component?, namespace)) {
         return Some(scope(id, None));
     }
     if let Some((tag, name)) = component.and_then(|name| name.split_once('-'))
-        && let Some((id, route)) = service(name, namespace)
-        && has_tag(route, tag)
+        && let Some(id) = service(name, namespace)
+        && has_tag(table, &id, tag)
     {
         return Some(scope(id, Some(tag)));
     }
     let mut splits = first.match_indices('-');
     splits.find_map(|(at, _)| {
         let (name, namespace) = (first.get(..at)?, first.get(at + 1..)?);
-        service(name, namespace).map(|(id, _)| scope(id, None))
+        service(name, namespace).map(|id| scope(id, None))
     })
 }
 
@@ -396,7 +423,8 @@ fn by_metadata(table: &ModelTable, headers: &HeaderMap) -> Option<ServiceId> {
     }
     let routes = table.routes().map(|(id, _)| id);
     let flows = table.flows().map(|(id, _)| id);
-    let mut ids: Vec<&ServiceId> = routes.chain(flows).filter(|id| id.name == name).collect();
+    let all = routes.chain(flows).chain(table.all_coming());
+    let mut ids: Vec<&ServiceId> = all.filter(|id| id.name == name).collect();
     ids.dedup();
     match ids.as_slice() {
         [id] => Some((*id).clone()),
@@ -413,8 +441,12 @@ fn flow(table: &ModelTable, name: &str, namespace: &str) -> Option<ServiceId> {
     table.flow(&id).map(|_| id)
 }
 
-fn has_tag(route: &Route, tag: &str) -> bool {
-    route.tagged(tag).is_some()
+/// Tells whether a service has a tag; of one of which nothing is there yet it is believed.
+fn has_tag(table: &ModelTable, id: &ServiceId, tag: &str) -> bool {
+    match table.service(id) {
+        Some(route) => route.tagged(tag).is_some(),
+        None => TAGS.contains(&tag),
+    }
 }
 
 #[cfg(test)]

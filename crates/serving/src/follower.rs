@@ -7,6 +7,7 @@
 //! started. Caveat: a plan that is replaced before its revisions are loaded is never served.
 
 mod books;
+mod coming;
 mod crew;
 mod flows;
 mod hold;
@@ -16,8 +17,8 @@ mod observed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_base::{Clock, Code};
 use coracle_model::Model;
@@ -27,18 +28,20 @@ use self::hold::Holds;
 use self::load::Load;
 use self::misfits::Misfits;
 pub use self::misfits::{FitsFlow, FitsOutputs, KnownOf, KnownOutputs};
+pub use self::observed::ObservedCell;
 use crate::batch::BatchSettings;
 use crate::experiment::{BookId, Experiments, PlannedExperiment};
 use crate::fallback::FallbackMemory;
 use crate::flow::{Flow, Memory, PlannedFlow};
 use crate::plan::{
-    LoadFailure, Observed, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState,
-    ServiceId,
+    LoadFailure, Plan, PlannedRevision, PlannedRoute, RevisionId, RevisionState, ServiceId,
 };
 use crate::process::{ProcessOrder, ProcessRunner, ProcessState};
 use crate::revision_log::{LogSource, RevisionLog};
 use crate::route::{Draw, Route, RouteTarget};
-use crate::{Chaos, LoadPhases, LoadedModel, MemoryBudget, ServedModel, ShadowTap, SharedTable};
+use crate::{
+    Chaos, Coming, LoadPhases, LoadedModel, MemoryBudget, ServedModel, ShadowTap, SharedTable,
+};
 
 /// Fetches and loads revisions; called from several threads.
 pub trait Loader: Send + Sync {
@@ -120,49 +123,6 @@ impl PlanSender {
     }
 }
 
-/// What is observed, and who wants to know.
-pub struct ObservedCell {
-    observed: Mutex<Observed>,
-    changed: Box<dyn Fn() + Send + Sync>,
-}
-
-impl std::fmt::Debug for ObservedCell {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ObservedCell").finish_non_exhaustive()
-    }
-}
-
-impl ObservedCell {
-    /// Returns a cell that calls `changed` after every change.
-    #[must_use]
-    pub fn new(changed: Box<dyn Fn() + Send + Sync>) -> Self {
-        Self {
-            observed: Mutex::default(),
-            changed,
-        }
-    }
-
-    /// Returns what is observed now.
-    #[must_use]
-    pub fn get(&self) -> Observed {
-        self.observed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Replaces what is observed.
-    pub fn set(&self, observed: Observed) {
-        let mut current = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
-        if *current == observed {
-            return;
-        }
-        *current = observed;
-        drop(current);
-        (self.changed)();
-    }
-}
-
 /// What a follower works with.
 #[derive(Clone)]
 pub struct FollowerConfig {
@@ -210,6 +170,8 @@ pub struct Follower {
     books: Option<BTreeSet<BookId>>,
     /// What was found of default predictions.
     misfits: Misfits,
+    /// The services of the plan of which nothing is there yet; `None` before the first plan.
+    coming: Option<BTreeMap<ServiceId, Coming>>,
 }
 
 impl std::fmt::Debug for Follower {
@@ -302,6 +264,7 @@ impl Follower {
             flows: BTreeMap::new(),
             books: None,
             misfits: Misfits::default(),
+            coming: None,
         };
         (follower, PlanSender(sender))
     }
@@ -690,6 +653,7 @@ impl Follower {
             .retain(|id, _| self.plan.routes.contains_key(id));
         changed |= self.routes.len() != n_routes;
         changed |= self.switch_flows();
+        changed |= self.note_coming();
         if changed {
             self.config.table.store(self.table());
         }

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use coracle_base::VersionState;
+use coracle_base::{Code, VersionState};
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use crate::ServedModel;
 use crate::flow::Flow;
 use crate::plan::ServiceId;
 use crate::route::Route;
-use crate::version::{IdleVersion, VersionStatus};
+use crate::version::{IdleReason, IdleVersion, VersionStatus};
 
 /// Two models under one name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -31,6 +33,15 @@ pub enum NoModel {
         /// The namespaces.
         namespaces: Vec<String>,
     },
+}
+
+/// A service that is to be served, and of which nothing is there yet: it is being loaded, as after a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coming {
+    /// Until when its requests wait for it, by the monotonic clock.
+    pub until: Duration,
+    /// Why something of it could not be loaded, if that is so.
+    pub failure: Option<String>,
 }
 
 /// The services of one name.
@@ -57,6 +68,10 @@ pub struct ModelTable {
     idle: BTreeMap<String, Vec<IdleVersion>>,
     /// Whether processes answer for any of them.
     is_forwarded: bool,
+    /// The services of which nothing is there yet.
+    coming: BTreeMap<ServiceId, Coming>,
+    /// Whether a plan says all of this.
+    is_planned: bool,
 }
 
 impl ModelTable {
@@ -111,7 +126,78 @@ impl ModelTable {
             by_name,
             names,
             idle: BTreeMap::new(),
+            coming: BTreeMap::new(),
+            is_planned: false,
         }
+    }
+
+    /// Returns it with the services of its plan of which nothing is there yet.
+    #[must_use]
+    pub fn with_coming(mut self, coming: BTreeMap<ServiceId, Coming>) -> Self {
+        self.is_planned = true;
+        for (id, one) in &coming {
+            self.has_namespaces |= !id.namespace.is_empty();
+            let all = self.routes.keys().chain(coming.keys());
+            let same = all.filter(|other| other.name == id.name);
+            let mut namespaces: Vec<String> = same.map(|id| id.namespace.clone()).collect();
+            if namespaces.len() > 1 {
+                namespaces.sort();
+                let several = Named::Several(namespaces);
+                self.by_name.insert(id.name.clone(), several);
+                continue;
+            }
+            let reason = match &one.failure {
+                None => IdleReason::Loading,
+                Some(failure) => IdleReason::Failed {
+                    code: Code::Unavailable,
+                    message: failure.clone(),
+                },
+            };
+            let version = ServedModel::VERSION_DEFAULT;
+            let idle = vec![IdleVersion { version, reason }];
+            self.idle.insert(id.name.clone(), idle);
+        }
+        self.coming = coming;
+        self
+    }
+
+    /// Returns whether a plan says what is served, and what is still to come.
+    #[must_use]
+    pub fn is_planned(&self) -> bool {
+        self.is_planned
+    }
+
+    /// Returns whether there are services of which nothing is there yet.
+    #[must_use]
+    pub fn has_coming(&self) -> bool {
+        !self.coming.is_empty()
+    }
+
+    /// Returns what is known of a service of which nothing is there yet.
+    #[must_use]
+    pub fn coming(&self, id: &ServiceId) -> Option<&Coming> {
+        self.coming.get(id)
+    }
+
+    /// Returns what is known of the only service of this name, if nothing of it is there yet.
+    #[must_use]
+    pub fn coming_by_name(&self, name: &str) -> Option<&Coming> {
+        if self.by_name.contains_key(name) {
+            return None;
+        }
+        let mut all = self.coming.iter();
+        all.find(|(id, _)| id.name == name).map(|(_, one)| one)
+    }
+
+    /// Visits the services of which nothing is there yet in the order of their names.
+    pub fn all_coming(&self) -> impl Iterator<Item = &ServiceId> {
+        self.coming.keys()
+    }
+
+    /// Returns whether a service has a route, or is still to come.
+    #[must_use]
+    pub fn is_known(&self, id: &ServiceId) -> bool {
+        self.routes.contains_key(id) || self.coming.contains_key(id)
     }
 
     /// Returns it with flows over its services.
@@ -243,6 +329,8 @@ impl ModelTable {
 #[derive(Debug, Default)]
 pub struct SharedTable {
     current: ArcSwap<ModelTable>,
+    /// Told of every new table.
+    replaced: Notify,
 }
 
 impl SharedTable {
@@ -251,6 +339,7 @@ impl SharedTable {
     pub fn new(table: ModelTable) -> Self {
         Self {
             current: ArcSwap::from_pointee(table),
+            replaced: Notify::new(),
         }
     }
 
@@ -263,6 +352,23 @@ impl SharedTable {
     /// Replaces the table. Requests that have begun go on with the one they have.
     pub fn store(&self, table: ModelTable) {
         self.current.store(Arc::new(table));
+        self.replaced.notify_waiters();
+    }
+
+    /// Waits for a table of which `holds` is true.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if it is dropped.
+    pub async fn until(&self, holds: impl Fn(&ModelTable) -> bool) {
+        loop {
+            let mut replaced = std::pin::pin!(self.replaced.notified());
+            // Before the look, so that no table is missed.
+            replaced.as_mut().enable();
+            if holds(&self.load()) {
+                return;
+            }
+            replaced.await;
+        }
     }
 }
 
@@ -358,5 +464,60 @@ mod tests {
             NoModel::Ambiguous { namespaces }
         );
         assert!(table.service(&id("y")).is_some() && table.has_namespaces());
+    }
+    /// A name that a service of another namespace has, too, does not become its own while that one is being loaded.
+    #[test]
+    fn what_is_still_to_come_is_known_by_its_name() {
+        let id = |namespace: &str, name: &str| ServiceId {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let route = || Arc::new(Route::single(Arc::new(served("a", false))));
+        let until = |seconds| Coming {
+            until: Duration::from_secs(seconds),
+            failure: None,
+        };
+        let failed = Coming {
+            until: Duration::ZERO,
+            failure: Some("gone".to_owned()),
+        };
+        let coming = [
+            (id("y", "a"), until(1)),
+            (id("x", "b"), until(2)),
+            (id("x", "c"), failed.clone()),
+        ];
+        let table = ModelTable::from_routes([(id("x", "a"), route())].into());
+        let table = table.with_coming(coming.into());
+        let namespaces = vec!["x".to_owned(), "y".to_owned()];
+        let ambiguous = Err(NoModel::Ambiguous { namespaces });
+        assert_eq!(table.by_name("a").map(drop), ambiguous);
+        assert_eq!(table.coming_by_name("a"), None);
+        assert_eq!(table.coming_by_name("b"), Some(&until(2)));
+        assert_eq!(table.coming_by_name("c"), Some(&failed));
+        assert_eq!(table.coming(&id("y", "a")), Some(&until(1)));
+        assert_eq!(table.coming(&id("y", "b")), None);
+        assert!(table.is_known(&id("x", "a")) && table.is_known(&id("x", "c")));
+        assert!(!table.is_known(&id("z", "a")) && table.has_namespaces());
+        let state = |name| table.version_statuses(name)[0].state;
+        assert_eq!(state("b"), VersionState::Loading);
+        assert_eq!(state("c"), VersionState::End);
+        assert!(table.is_planned() && table.has_coming());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_is_waited_for() {
+        let shared = SharedTable::default();
+        let waits = shared.until(ModelTable::is_planned);
+        let stores = async {
+            tokio::task::yield_now().await;
+            shared.store(ModelTable::default());
+            tokio::task::yield_now().await;
+            shared.store(ModelTable::default().with_coming(BTreeMap::new()));
+        };
+        tokio::join!(waits, stores);
+        shared.until(ModelTable::is_planned).await;
+        let never = shared.until(ModelTable::has_coming);
+        let waited = tokio::time::timeout(Duration::from_secs(1), never).await;
+        assert!(waited.is_err());
     }
 }

@@ -5,6 +5,7 @@
 )]
 
 mod bench;
+mod restart;
 mod trial;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -57,7 +58,8 @@ fn serve(command: &mut Command) -> Serving {
         let line = line
             .unwrap_or_else(|| panic!("ended after {:?}", serving.before))
             .unwrap();
-        match line.split_once("listening on http://") {
+        let told = line.split_once("listening on http://");
+        match told.or_else(|| line.split_once("serving on http://")) {
             Some((_, address)) => serving.address = address.trim_end_matches("\"}").to_owned(),
             None => serving.before.push(line),
         }

@@ -428,6 +428,82 @@ fn stopping_takes_everything_away_until_it_is_undone() {
     assert_eq!(stage.traffic(), split(&[(1, 100, "")]));
 }
 
+/// What the plan has a route for is waited for by its requests.
+#[test]
+fn a_service_that_served_before_it_was_stopped_is_planned_at_once() {
+    let mut stage = Stage::new();
+    let planned = |stage: &Stage| {
+        let plan = stage.plan.lock().unwrap();
+        plan.routes.values().next().cloned()
+    };
+    stage.predictor(json!({"model": model("file:///slow")}));
+    assert_eq!(planned(&stage), None);
+    stage.is_slow_loaded = true;
+    stage.settle();
+    let before = planned(&stage).unwrap();
+    let stop = |stage: &mut Stage, value: Value| {
+        stage.apply(json!({"metadata": {"annotations": {"serving.kserve.io/stop": value}}}));
+    };
+    stop(&mut stage, "true".into());
+    assert_eq!(planned(&stage), None);
+    stage.is_slow_loaded = false;
+    stop(&mut stage, Value::Null);
+    assert_eq!(planned(&stage), Some(before.clone()));
+    assert!(stage.observed.get().routes.is_empty());
+    assert_ne!(stage.ready(), "True");
+    stage.is_slow_failed = true;
+    stage.settle();
+    let absence = planned(&stage).unwrap().absence.unwrap();
+    assert!(absence.why.contains("nothing at file:///slow"));
+    (stage.is_slow_failed, stage.is_slow_loaded) = (false, true);
+    stage.settle();
+    assert_eq!(planned(&stage), Some(before));
+    assert_eq!(stage.ready(), "True");
+}
+
+/// After a restart: a canary that is still being loaded takes all requests once it is there, so they wait for it.
+#[test]
+fn a_service_is_not_lost_while_a_revision_of_it_is_being_loaded() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    stage.predictor(json!({"canaryTrafficPercent": 20, "model": model("file:///b")}));
+    let names = ["iris-predictor-00001", "iris-predictor-00002"];
+    let failed = || RevisionState::Failed {
+        attempt: 0,
+        failure: LoadFailure {
+            code: Code::NotFound,
+            message: "gone".to_owned(),
+            is_transient: false,
+        },
+    };
+    let loading = RevisionState::Loading {
+        progress: "reading".to_owned(),
+    };
+    let mut planned = |second: RevisionState| {
+        let states = names.into_iter().zip([failed(), second]);
+        let revisions = states.map(|(name, state)| {
+            let (namespace, name) = (NAMESPACE.to_owned(), name.to_owned());
+            (RevisionId { namespace, name }, state)
+        });
+        stage.observed.set(Observed {
+            revisions: revisions.collect(),
+            ..Observed::default()
+        });
+        stage.round();
+        let plan = stage.plan.lock().unwrap();
+        let route = plan.routes.values().next().unwrap();
+        let shares = route.targets.iter().map(|target| target.percent);
+        (shares.collect::<Vec<u8>>(), route.absence.is_some())
+    };
+    assert_eq!(planned(loading), (vec![20, 80], false));
+    assert_eq!(planned(failed()), (vec![], true));
+    let ready = RevisionState::Ready {
+        memory_bytes: 1,
+        replicas: 1,
+    };
+    assert_eq!(planned(ready), (vec![100], false));
+}
+
 #[test]
 fn a_service_that_is_deleted_is_let_go_of_with_its_replicas() {
     let mut stage = Stage::new();

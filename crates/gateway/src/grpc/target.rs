@@ -92,6 +92,42 @@ impl Handler {
         Ok(target)
     }
 
+    /// Waits for what a call is for, where that is still being loaded; returns when it is taken. May read its first message for that.
+    ///
+    /// # Errors
+    /// If it does not come in time.
+    pub(super) async fn hold_call(
+        &self,
+        head: &Parts,
+        body: &mut RequestBody,
+        started: Duration,
+    ) -> Result<Duration, Failure> {
+        let is_told_in_message = {
+            let (scope, path) = Scope::of_call(&self.calls.table.load(), head);
+            let has_name = name_in_headers(&head.headers).is_some();
+            let is_told = has_name || asks_how_it_stands(path);
+            scope == Scope::All && names_a_model(path) && !is_told
+        };
+        let message = match is_told_in_message {
+            true => self.first_message(head, body, started).await?,
+            false => None,
+        };
+        let awaited = |table: &ModelTable| {
+            let (scope, path) = Scope::of_call(table, head);
+            if asks_how_it_stands(path) {
+                return None;
+            }
+            let in_message = || name_in(path, message.clone()?);
+            let in_headers = name_in_headers(&head.headers).map(str::to_owned);
+            let name = in_headers.or_else(in_message);
+            let coming = scope.coming(table, name.as_deref())?.clone();
+            let name = scope.name_or(name.as_deref().unwrap_or_default());
+            Some((name.to_owned(), coming))
+        };
+        let timeout = timeout_of(&head.headers)?;
+        self.wait_for(timeout, started, awaited).await
+    }
+
     /// Reads who answers from a request's head, and from its first message once that is there.
     fn told(&self, table: &ModelTable, begun: &Begun<'_>) -> Told {
         let head = begun.head;
@@ -271,6 +307,11 @@ const NAMING: [&str; 6] = [
     "ModelConfig",
     "ModelStatistics",
 ];
+
+/// Tells whether a method asks how a model stands: that is told at once, whatever it is.
+fn asks_how_it_stands(path: &str) -> bool {
+    path == MODEL_STATUS || path.strip_prefix(INFERENCE) == Some("ModelReady")
+}
 
 fn names_a_model(path: &str) -> bool {
     let method = path.strip_prefix(INFERENCE);

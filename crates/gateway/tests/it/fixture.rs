@@ -63,6 +63,8 @@ impl Model for Sum {
 /// A running server; stopped and waited for when dropped.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    /// What is served.
+    pub(crate) table: Arc<SharedTable>,
     /// Tells that the model is inside a call that waits.
     pub(crate) entered: Receiver<()>,
     /// Lets such a call go on.
@@ -175,19 +177,21 @@ fn start_around(
     let served = ServedModel::new(loaded, config.n_workers);
     let table = Arc::new(SharedTable::new(table(served)));
     let (stop, stopped) = oneshot::channel::<()>();
+    let served = Arc::clone(&table);
     let thread = std::thread::spawn(move || {
         let clock = Arc::new(SystemClock::new());
         let (log, writer) = Log::start(LogFormat::Json, AccessLog::Off, clock.clone());
         let told = async {
             drop(stopped.await);
         };
-        let report = server.run(table, &log, clock, told).unwrap();
+        let report = server.run(served, &log, clock, told).unwrap();
         drop(log);
         writer.join();
         report
     });
     Running {
         address,
+        table,
         entered,
         gate,
         stop: Some(stop),

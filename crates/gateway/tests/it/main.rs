@@ -10,6 +10,7 @@ mod bulkhead;
 mod cache;
 mod chaos;
 mod client;
+mod coming;
 mod experiments;
 mod experiments_of_programs;
 mod fallback;

@@ -44,7 +44,11 @@ impl Follower {
         let routes = routes.map(|(id, (_, route))| (id.clone(), Arc::clone(route)));
         let flows = self.flows.iter();
         let flows = flows.map(|(id, (_, flow))| (id.clone(), Arc::clone(flow)));
-        ModelTable::from_routes(routes.collect()).with_flows(flows.collect())
+        let table = ModelTable::from_routes(routes.collect()).with_flows(flows.collect());
+        match &self.coming {
+            Some(coming) => table.with_coming(coming.clone()),
+            None => table,
+        }
     }
 
     pub(super) fn observed_flows(&self) -> BTreeMap<ServiceId, PlannedFlow> {

@@ -1,7 +1,7 @@
 //! Plans followed with a loader that waits for the test.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use coracle_base::ManualClock;
@@ -12,7 +12,7 @@ use crate::chaos::{ChaosFault, ChaosTarget};
 use crate::experiment::LineForm;
 use crate::fallback::FallbackSettings;
 use crate::flow::Reward;
-use crate::plan::{PlannedPredictor, PlannedTarget, RevisionSource};
+use crate::plan::{Observed, PlannedPredictor, PlannedTarget, RevisionSource};
 use crate::predictors::Predictors;
 use crate::served_model::tests::faulty;
 
@@ -241,6 +241,84 @@ fn a_route_switches_once_all_its_revisions_are_ready() {
     fixture.plans.send(Plan::default());
     fixture.wait(|observed| observed.revisions.is_empty() && observed.routes.is_empty());
     assert_eq!(fixture.shares(), [0_u8; 0]);
+    fixture.plans.stop();
+}
+
+/// As after a restart: each service is waited for by itself, and what could not be loaded no longer.
+#[test]
+fn what_is_still_to_come_is_told_until_it_is_there() {
+    let fixture = fixture();
+    assert!(!fixture.table.load().is_planned());
+    let mut planned = plan(&[("a", "", 0), ("b", "bad", 0)], &[("a", 100)]);
+    let other = ServiceId {
+        namespace: "n".to_owned(),
+        name: "t".to_owned(),
+    };
+    let mut route = planned.routes[&service()].clone();
+    route.targets[0].revision = "b".to_owned();
+    planned.routes.insert(other.clone(), route);
+    fixture.plans.send(planned.clone());
+    fixture.wait(|observed| observed.revisions.contains_key(&id("b")));
+    let second = Duration::from_secs(1);
+    let coming = |until, failure: Option<&str>| {
+        Some(Coming {
+            until,
+            failure: failure.map(str::to_owned),
+        })
+    };
+    let now = |id: &ServiceId| fixture.table.load().coming(id).cloned();
+    assert!(fixture.table.load().is_planned());
+    assert_eq!(now(&service()), coming(60 * second, None));
+    assert_eq!(now(&other), coming(60 * second, None));
+    // Both loads end, in any order.
+    fixture.open.send(()).unwrap();
+    fixture.open.send(()).unwrap();
+    let failed = |observed: &Observed| {
+        let state = observed.revisions.get(&id("b"));
+        matches!(state, Some(RevisionState::Failed { .. })) && is_ready(observed, "a")
+    };
+    fixture.wait(failed);
+    assert_eq!(now(&service()), None);
+    assert_eq!(fixture.shares(), [100]);
+    // For a moment: another plan may say what answers instead.
+    assert_eq!(now(&other), coming(2 * second, Some("nothing there")));
+    planned.routes.remove(&other);
+    fixture.plans.send(planned);
+    until(|| now(&other).is_none());
+    assert!(!fixture.table.load().has_coming());
+    // What serves goes on until its successor is there: nobody waits.
+    let successor = plan(&[("a", "", 0), ("c", "", 0)], &[("c", 100)]);
+    fixture.plans.send(successor);
+    fixture.wait(|observed| observed.revisions.contains_key(&id("c")));
+    assert!(!fixture.table.load().has_coming());
+    fixture.plans.stop();
+}
+
+/// A revision that is still being loaded may answer for one that could not be: the plan says so once it is there.
+#[test]
+fn what_is_still_being_loaded_is_waited_for_beside_what_failed() {
+    let fixture = fixture();
+    fixture.plans.send(plan(&[("b", "bad", 0)], &[]));
+    fixture.open.send(()).unwrap();
+    let is_failed = |observed: &Observed| {
+        let state = observed.revisions.get(&id("b"));
+        matches!(state, Some(RevisionState::Failed { .. }))
+    };
+    fixture.wait(is_failed);
+    let both = [("b", "bad", 0), ("c", "", 0)];
+    fixture.plans.send(plan(&both, &[("b", 50), ("c", 50)]));
+    fixture.wait(|observed| observed.revisions.contains_key(&id("c")));
+    let until = || {
+        let table = fixture.table.load();
+        table.coming(&service()).map(|coming| coming.until)
+    };
+    assert_eq!(until(), Some(Duration::from_secs(60)));
+    fixture.open.send(()).unwrap();
+    fixture.wait(|observed| is_ready(observed, "c"));
+    assert_eq!(until(), Some(Duration::from_secs(2)));
+    fixture.plans.send(plan(&both, &[("c", 100)]));
+    fixture.wait(|observed| observed.routes.contains_key(&service()));
+    assert_eq!((until(), fixture.shares()), (None, vec![100]));
     fixture.plans.stop();
 }
 

@@ -117,12 +117,22 @@ impl View<'_> {
     ) -> Option<PlannedRoute> {
         let taking = wanted.iter().flat_map(|route| &route.targets);
         let mut taking = taking.filter(|target| target.percent > 0);
-        let is_there = wanted.is_some() && taking.all(|target| self.is_ready(&target.revision));
+        let is_loading = |target: &PlannedTarget| {
+            let state = self.state(&target.revision);
+            matches!(state, Some(RevisionState::Loading { .. }))
+        };
+        let is_there =
+            wanted.is_some() && taking.clone().all(|target| self.is_ready(&target.revision));
         if self.observed.is_none() && !is_there {
-            return self
-                .lost(rollout)
+            // What is still being loaded takes all requests once it is there.
+            let lost = match taking.any(is_loading) {
+                true => None,
+                false => self.lost(rollout),
+            };
+            return lost
                 .or(wanted)
-                .or_else(|| absent(self.service));
+                .or_else(|| absent(self.service))
+                .or_else(|| self.returning(rollout));
         }
         wanted.or_else(|| self.observed.clone())
     }
@@ -145,6 +155,18 @@ impl View<'_> {
             }),
             ..absent(self.service).unwrap_or_default()
         })
+    }
+
+    /// Returns the route of a service that served until it was stopped, and is being loaded again: its requests are held until it is there, as after a restart.
+    fn returning(&self, rollout: &Rollout) -> Option<PlannedRoute> {
+        let revision = rollout.rolled_out.clone()?;
+        let all = Share {
+            latest: revision == rollout.latest_created,
+            revision,
+            percent: 100,
+            tag: None,
+        };
+        self.route(&[all], None)
     }
 
     /// Returns the predictors of a SeldonDeployment that the service was made of, if there are several: its stable predictor and its canaries.

@@ -331,3 +331,46 @@ fn who_asks_in_a_form_that_graphs_do_not_take_is_told_so() {
     let told = answer["error"].as_str().unwrap_or_default();
     assert!(told.contains("\"instances\""), "{answer}");
 }
+
+/// As after a restart: its requests wait for the graph, by each protocol.
+#[test]
+fn requests_wait_for_a_graph_that_is_still_being_loaded() {
+    let coming = |until| {
+        let failure = None;
+        let one = coracle_serving::Coming { until, failure };
+        ModelTable::default().with_coming([(id("iris"), one)].into())
+    };
+    let asked = [
+        (PREDICT, json!({"data": {"ndarray": [[1, 2]]}})),
+        (V1, json!({"instances": [[1, 2]]})),
+        (
+            "/serving/ml/iris/v2/models/first/infer",
+            json!({"inputs": [{"name": "X", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]}]}),
+        ),
+    ];
+    let hour = std::time::Duration::from_secs(3_600);
+    let server = start_with(config(Limits::default()), move |_| coming(hour));
+    let begun = asked.clone().map(|(path, body)| {
+        let mut stream = connect(server.address);
+        let body = body.to_string();
+        write_request(&mut stream, "POST", path, &[JSON], body.as_bytes());
+        (path, stream)
+    });
+    for (path, body) in &asked {
+        let headers = [JSON, ("x-request-timeout", "20ms")];
+        let body = body.to_string();
+        let answer = send(server.address, "POST", path, &headers, body.as_bytes());
+        assert_eq!(answer.status, 504, "{path}: {}", answer.body);
+    }
+    let models = MODELS
+        .into_iter()
+        .map(|(name, of)| (name.to_owned(), model(name, of)))
+        .collect();
+    server
+        .table
+        .store(table(average(&["double", "swap"]), &models));
+    for (path, mut stream) in begun {
+        let answer = read_answer(&mut stream, false).unwrap();
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    }
+}

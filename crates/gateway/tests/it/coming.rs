@@ -1,0 +1,320 @@
+//! Requests for services that are still being loaded, as after a restart: each waits for its own, and for no other.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_gateway::Limits;
+use coracle_protocol::grpc::frame;
+use coracle_protocol::grpc::inference::{ModelReadyRequest, ModelReadyResponse};
+use coracle_serving::{Coming, LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId};
+use serde_json::Value;
+
+use crate::client::{Answer, connect, read_answer, send, write_request};
+use crate::fixture::{Running, config, start_with, sum_model};
+use crate::grpc;
+use crate::routes::JSON;
+use crate::tfs_grpc::{PREDICTION, STATUS, row_of, spec};
+
+const INFERENCE: &str = "/inference.GRPCInferenceService/";
+const HOUR: Duration = Duration::from_secs(3_600);
+const V1: &str = r#"{"instances": [[1, 2]]}"#;
+const V2: &str =
+    r#"{"inputs": [{"name": "X", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]}]}"#;
+const SELDON: &str = r#"{"data": {"ndarray": [[1, 2]]}}"#;
+
+/// Method, path and body of requests for the service `late` that need its model.
+const ASKED: [(&str, &str, &str); 9] = [
+    ("POST", "/v1/models/late:predict", V1),
+    ("POST", "/serving/ml/late/v1/models/late:predict", V1),
+    ("POST", "/v2/models/late/infer", V2),
+    (
+        "POST",
+        "/serving/ml/late-predictor/v2/models/late/infer",
+        V2,
+    ),
+    ("GET", "/v1/models/late/metadata", ""),
+    ("GET", "/serving/ml/late/v2/models/late", ""),
+    ("GET", "/serving/ml/late/v2/models/late/config", ""),
+    ("POST", "/seldon/ml/late/api/v1.0/predictions", SELDON),
+    ("GET", "/seldon/ml/late/api/v1.0/metadata", ""),
+];
+
+fn id(name: &str) -> ServiceId {
+    ServiceId {
+        namespace: "ml".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn until(until: Duration) -> Coming {
+    Coming {
+        until,
+        failure: None,
+    }
+}
+
+/// A service whose model adds up two columns.
+fn loaded(name: &str) -> (ServiceId, Arc<Route>) {
+    let (model, _, _) = sum_model();
+    let loaded = LoadedModel::new(name.to_owned(), Box::new(model), LoadPhases::default());
+    let served = ServedModel::new(loaded, 2);
+    (id(name), Arc::new(Route::single(Arc::new(served))))
+}
+
+/// The services `there` and `late`, the second one perhaps still to come.
+fn table(late: Option<Coming>) -> ModelTable {
+    let mut routes = BTreeMap::from([loaded("there")]);
+    let mut coming = BTreeMap::new();
+    match late {
+        Some(late) => drop(coming.insert(id("late"), late)),
+        None => routes.extend([loaded("late")]),
+    }
+    ModelTable::from_routes(routes).with_coming(coming)
+}
+
+fn start(late: Coming) -> Running {
+    let mut config = config(Limits::default());
+    config.n_workers = 1;
+    start_with(config, |_| table(Some(late)))
+}
+
+fn ask(server: &Running, (method, path, body): (&str, &str, &str)) -> Answer {
+    send(server.address, method, path, &[JSON], body.as_bytes())
+}
+
+/// What is there answers, and what is not known is not found: at once, whatever others wait for.
+fn others_answer(server: &Running) {
+    for path in [
+        "/v1/models/there:predict",
+        "/serving/ml/there/v1/models/there:predict",
+    ] {
+        let answer = ask(server, ("POST", path, V1));
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, r#"{"predictions":[3.0]}"#)
+        );
+    }
+    for path in [
+        "/v1/models/nobody:predict",
+        "/serving/ml/nobody/v1/models/nobody:predict",
+    ] {
+        assert_eq!(ask(server, ("POST", path, V1)).status, 404, "{path}");
+    }
+    let answer = grpc::ask(server, "ModelInfer", &grpc::row("there", [1.0, 2.0]));
+    assert_eq!(answer.status, 0, "{}", answer.message);
+    let answer = grpc::ask(server, "ModelInfer", &grpc::row("nobody", [1.0, 2.0]));
+    assert_eq!(answer.status, 5, "{}", answer.message);
+}
+
+#[test]
+fn requests_wait_until_their_own_service_is_there() {
+    let server = start(until(HOUR));
+    let begun = ASKED.map(|(method, path, body)| {
+        let mut stream = connect(server.address);
+        write_request(&mut stream, method, path, &[JSON], body.as_bytes());
+        (path, stream)
+    });
+    // By the name of the host.
+    let mut by_host = connect(server.address);
+    let head = format!(
+        "POST /v1/models/late:predict HTTP/1.1\r\nhost: late.ml.example.com\r\ncontent-length: {}\r\n\r\n",
+        V1.len()
+    );
+    by_host.write_all(head.as_bytes()).unwrap();
+    by_host.write_all(V1.as_bytes()).unwrap();
+    others_answer(&server);
+    server.table.store(table(None));
+    for (path, mut stream) in begun.into_iter().chain([("by host", by_host)]) {
+        let answer = read_answer(&mut stream, false).unwrap();
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        // The connection goes on.
+        write_request(&mut stream, "POST", ASKED[0].1, &[JSON], V1.as_bytes());
+        let answer = read_answer(&mut stream, false).unwrap();
+        assert_eq!(answer.body, r#"{"predictions":[3.0]}"#, "{path}");
+    }
+}
+
+/// Each is waited for, and not found to be nothing.
+#[test]
+fn a_caller_with_little_time_is_told_that_it_is_over() {
+    let server = start(until(HOUR));
+    for (method, path, body) in ASKED {
+        let headers = [JSON, ("x-request-timeout", "20ms")];
+        let answer = send(server.address, method, path, &headers, body.as_bytes());
+        let told = r#"{"error":"no answer within 20ms"}"#;
+        assert_eq!((answer.status, answer.body.as_str()), (504, told), "{path}");
+    }
+    let little = ("grpc-timeout", "20m");
+    for (path, headers, message) in calls() {
+        let headers = [&headers[..], &[little]].concat();
+        let answer = grpc::call(&server, &path, &headers, message);
+        assert_eq!(answer.status, 4, "{path}: {}", answer.message);
+    }
+    others_answer(&server);
+}
+
+/// Calls for `late`: by the name in the message, in a stream, and by metadata.
+fn calls() -> Vec<(String, Vec<(&'static str, &'static str)>, Vec<u8>)> {
+    let infer = || frame(&grpc::row("late", [1.0, 2.0]));
+    let predict = || frame(&row_of(Some(spec("late")), [1.0, 2.0]));
+    let deployment = vec![("seldon", "late")];
+    vec![
+        (format!("{INFERENCE}ModelInfer"), vec![], infer()),
+        (format!("{INFERENCE}ModelStreamInfer"), vec![], infer()),
+        (format!("{PREDICTION}Predict"), vec![], predict()),
+        (
+            format!("{INFERENCE}ModelInfer"),
+            vec![("mm-model-id", "late")],
+            infer(),
+        ),
+        (
+            format!("{INFERENCE}ModelInfer"),
+            deployment.clone(),
+            infer(),
+        ),
+        (format!("{PREDICTION}Predict"), deployment, predict()),
+    ]
+}
+
+#[test]
+fn calls_wait_until_their_own_service_is_there() {
+    let server = start(until(HOUR));
+    std::thread::scope(|scope| {
+        let begun: Vec<_> = calls()
+            .into_iter()
+            .map(|(path, headers, message)| {
+                let server = server.address;
+                let called = path.clone();
+                let call = scope.spawn(move || grpc::call_at(server, &called, &headers, message));
+                (path, call)
+            })
+            .collect();
+        others_answer(&server);
+        server.table.store(table(None));
+        for (path, call) in begun {
+            let answer = call.join().unwrap();
+            assert_eq!(answer.status, 0, "{path}: {}", answer.message);
+        }
+    });
+}
+
+#[test]
+fn how_it_stands_is_told_at_once() {
+    let server = start(until(HOUR));
+    let told = r#"{"error":"model 'late' is being loaded"}"#;
+    for path in [
+        "/v2/models/late/ready",
+        "/serving/ml/late/v2/models/late/ready",
+        "/serving/ml/late/v1/models/late",
+    ] {
+        let answer = ask(&server, ("GET", path, ""));
+        assert_eq!((answer.status, answer.body.as_str()), (503, told), "{path}");
+    }
+    let answer = ask(&server, ("GET", "/v1/models/late", ""));
+    let status: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(status["model_version_status"][0]["state"], "LOADING");
+    assert_eq!(ask(&server, ("GET", "/v2/health/ready", "")).status, 200);
+    let ready = ModelReadyRequest {
+        name: "late".to_owned(),
+        version: String::new(),
+    };
+    let ready: ModelReadyResponse = grpc::ask(&server, "ModelReady", &ready).message();
+    assert!(!ready.ready);
+    let status = frame(&row_of(Some(spec("late")), [1.0, 2.0]));
+    let deployment = [("seldon", "late")];
+    let answer = grpc::call(&server, STATUS, &deployment, status);
+    assert_eq!(
+        (answer.status, answer.message.as_str()),
+        (14, "model 'late' is being loaded")
+    );
+}
+
+#[test]
+fn what_does_not_come_says_why() {
+    let failed = |until| Coming {
+        until,
+        failure: Some("late-1 failed: no such file".to_owned()),
+    };
+    for (late, told) in [
+        (until(Duration::ZERO), "model 'late' is being loaded"),
+        (
+            failed(Duration::ZERO),
+            "model 'late' is not loaded yet: late-1 failed: no such file",
+        ),
+    ] {
+        let server = start(late);
+        for asked in ASKED {
+            let answer = ask(&server, asked);
+            let body: Value = serde_json::from_str(&answer.body).unwrap();
+            assert_eq!(
+                (answer.status, &body["error"]),
+                (503, &told.into()),
+                "{asked:?}"
+            );
+            assert_eq!(answer.header("retry-after"), Some("1"));
+        }
+        for (path, headers, message) in calls() {
+            let answer = grpc::call(&server, &path, &headers, message);
+            assert_eq!(
+                (answer.status, answer.message.as_str()),
+                (14, told),
+                "{path}"
+            );
+        }
+        others_answer(&server);
+    }
+    // It is heard of while they wait.
+    let server = start(until(HOUR));
+    let mut stream = connect(server.address);
+    write_request(&mut stream, "POST", ASKED[0].1, &[JSON], V1.as_bytes());
+    others_answer(&server);
+    server.table.store(table(Some(failed(Duration::ZERO))));
+    assert_eq!(read_answer(&mut stream, false).unwrap().status, 503);
+    // Another plan may not have it any more.
+    let server = start(until(HOUR));
+    let mut stream = connect(server.address);
+    write_request(&mut stream, "POST", ASKED[0].1, &[JSON], V1.as_bytes());
+    others_answer(&server);
+    server.table.store(ModelTable::default());
+    assert_eq!(read_answer(&mut stream, false).unwrap().status, 404);
+}
+
+#[test]
+fn who_waits_does_not_keep_the_server() {
+    let mut server = start(until(HOUR));
+    let mut stream = connect(server.address);
+    write_request(&mut stream, "POST", ASKED[0].1, &[JSON], V1.as_bytes());
+    others_answer(&server);
+    server.tell_to_stop();
+    let answer = read_answer(&mut stream, false);
+    assert!(answer.is_none_or(|answer| answer.status == 503));
+    assert_eq!(server.wait().n_connections_cut, 0);
+}
+
+/// A name of which there may be two is nobody's until both are there.
+#[test]
+fn the_only_model_is_not_the_only_one_while_another_comes() {
+    let server = start(until(HOUR));
+    let answer = ask(&server, ("POST", "/invocations", V1));
+    assert_eq!(answer.status, 404, "{}", answer.body);
+    let mut coming = BTreeMap::from([(id("late"), until(Duration::ZERO))]);
+    server
+        .table
+        .store(ModelTable::default().with_coming(coming.clone()));
+    let answer = ask(&server, ("POST", "/invocations", V1));
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    let other = ServiceId {
+        namespace: "other".to_owned(),
+        name: "there".to_owned(),
+    };
+    coming.insert(other, until(HOUR));
+    let routes = BTreeMap::from([loaded("there")]);
+    server
+        .table
+        .store(ModelTable::from_routes(routes).with_coming(coming));
+    let answer = ask(&server, ("POST", "/v1/models/there:predict", V1));
+    assert_eq!(answer.status, 404);
+    assert!(answer.body.contains("ml, other"), "{}", answer.body);
+}
