@@ -69,6 +69,7 @@ struct Inner {
     table: Arc<SharedTable>,
     clock: Arc<dyn Clock>,
     elements_max: usize,
+    filled_bytes_max: usize,
     /// Faults on purpose, if there may be some.
     chaos: Option<Chaos>,
     held: Arc<AtomicU64>,
@@ -283,10 +284,10 @@ impl Drop for Room {
 }
 
 impl Shadows {
-    /// Returns no copies yet; shadows are found in `table`, and requests for them may have so many elements.
+    /// Returns no copies yet; shadows are found in `table`, and requests for them may have so many elements, and bytes of those that are repeated.
     pub(crate) fn new(
         (table, clock): (&Arc<SharedTable>, &Arc<dyn Clock>),
-        elements_max: usize,
+        (elements_max, filled_bytes_max): (usize, usize),
         chaos: Option<Chaos>,
     ) -> Self {
         Self {
@@ -294,6 +295,7 @@ impl Shadows {
                 table: Arc::clone(table),
                 clock: Arc::clone(clock),
                 elements_max,
+                filled_bytes_max,
                 chaos,
                 held: Arc::default(),
                 pairs: RwLock::default(),

@@ -184,11 +184,11 @@ impl Handler {
                 return Err(failure(Code::Unimplemented, &message));
             }
         }
-        let elements_max = self.calls.elements_max;
+        let (elements_max, body_max) = (self.calls.elements_max, self.calls.body_max);
         let read = {
             let message = message.clone();
-            off_loop(message.len(), move || {
-                tfs::graph_request(&message, elements_max)
+            off_loop(tfs::predict_bytes(&message), move || {
+                tfs::graph_request(&message, (elements_max, body_max))
             })
         };
         let request = read.await.ok_or_else(defect)?.inspect_err(|error| {

@@ -299,10 +299,11 @@ pub(crate) fn calls(clock: &Arc<dyn Clock>) -> Calls {
     };
     let pool = ComputePool::start(limits, Arc::clone(clock)).unwrap();
     Calls {
-        shadows: Shadows::new((&table, clock), 1_000, None),
+        shadows: Shadows::new((&table, clock), (1_000, 8_000), None),
         table,
         clock: Arc::clone(clock),
         elements_max: 1_000,
+        body_max: 8_000,
         request_timeout: Duration::from_secs(10),
         pool: Arc::new(pool),
         worker: 0,
