@@ -96,7 +96,7 @@ mod tests {
 
     /// Asks the first, which `answer` answers, then the second.
     fn given(codec: &Codec, [first, second]: [&[u8]; 2], answer: &[u8]) -> Option<Encoded> {
-        let of = |body: &[u8]| asked(codec, &Bytes::copy_from_slice(body)).unwrap();
+        let of = |body: &[u8]| asked("/a", codec, &Bytes::copy_from_slice(body)).unwrap();
         let came = Came {
             asked: of(first).0,
             body: answer.to_vec(),
@@ -202,9 +202,32 @@ mod tests {
         let message = frame(&ModelInferResponse::default());
         assert_eq!(given(&Codec::Grpc, [&shares, &labels], &message), None);
         assert!(given(&Codec::Grpc, [&shares, &shares], &message).is_some());
+        // Each model of a program, and each version, answers for itself.
+        let of_model = |name: &str, version: &str| {
+            let mut request = ModelInferRequest::decode(&*labels).unwrap();
+            request.model_name = name.to_owned();
+            request.model_version = version.to_owned();
+            request.encode_to_vec()
+        };
+        let of_a = of_model("a", "1");
+        for other in [of_model("b", "1"), of_model("a", "2"), of_model("a", "")] {
+            assert_eq!(given(&Codec::Grpc, [&of_a, &other], &message), None);
+        }
+        assert!(given(&Codec::Grpc, [&of_a, &of_a], &message).is_some());
+        let [plain, at_once] = [tensor(1, ""), tensor(1, "")].map(Bytes::from);
+        let at = |target: &str, body: &Bytes| asked(target, &V2, body).unwrap().0;
+        let path = "/v2/models/a/infer";
+        for other in [
+            "/v2/models/b/infer",
+            "/v2/models/a/versions/2/infer",
+            "/v2/models/a/infer?x=1",
+        ] {
+            assert_ne!(at(path, &plain), at(other, &at_once), "{other}");
+        }
+        assert_eq!(at(path, &plain), at(path, &at_once));
         // What is written to its caller's memory is not in the answer.
         let region = r#", "outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]"#;
-        let (asked, _id) = asked(&V2, &Bytes::from(tensor(1, region))).unwrap();
+        let (asked, _id) = asked("/a", &V2, &Bytes::from(tensor(1, region))).unwrap();
         assert!(!asked.is_answered_here());
     }
 

@@ -29,6 +29,8 @@ const REGION: &str = "shared_memory_region";
 /// What a request says of the answer that it wants: two that say the same want the same of a model, but for what they put in.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Asked {
+    /// Where it is asked: the path, which names a model and its version, and the query.
+    target: String,
     protocol: Protocol,
     n_rows: usize,
     /// The outputs by name; none for the default.
@@ -46,7 +48,7 @@ impl Asked {
     pub(super) fn n_bytes(&self) -> usize {
         let names: usize = self.outputs.iter().map(String::len).sum();
         let of_each = self.outputs.len() * size_of::<String>();
-        names + of_each + self.forms.as_ref().map_or(0, Vec::len)
+        names + of_each + self.target.len() + self.forms.as_ref().map_or(0, Vec::len)
     }
 }
 
@@ -57,7 +59,7 @@ pub(crate) fn undeclared(
     (codec, body): (&Codec, &Bytes),
     (code, elements_max): (Code, usize),
 ) -> Option<Encoded> {
-    let (asked, id) = asked(codec, body)?;
+    let (asked, id) = asked("", codec, body)?;
     let values: Vec<(String, Value)> = match Values::read(value)? {
         Values::One(value) => {
             let mut names = asked.outputs.iter();
@@ -161,13 +163,19 @@ fn spec(name: &str, value: &Value) -> Option<TensorSpec> {
     })
 }
 
-/// Reads as much of a request as that, and its id; `None` if it is none, or in a protocol whose answers say more.
-pub(crate) fn asked(codec: &Codec, body: &Bytes) -> Option<(Asked, Option<String>)> {
+/// Reads as much of a request to `target` as that, and its id; `None` if it is none, or in a protocol whose answers say more.
+pub(crate) fn asked(
+    target: &str,
+    codec: &Codec,
+    body: &Bytes,
+) -> Option<(Asked, Option<String>)> {
+    let target = target.to_owned();
     let protocol = codec.protocol();
     match codec {
         Codec::V1 { method: None } => {
             let of_v1: OfV1 = serde_json::from_slice(body).ok()?;
             let asked = Asked {
+                target,
                 protocol,
                 n_rows: of_v1.n_rows?,
                 outputs: Vec::new(),
@@ -178,18 +186,21 @@ pub(crate) fn asked(codec: &Codec, body: &Bytes) -> Option<(Asked, Option<String
         Codec::V2 {
             method: None,
             json_length,
-        } => asked_in_v2(body.get(..json_length.unwrap_or(body.len()))?),
+        } => asked_in_v2(target, body.get(..json_length.unwrap_or(body.len()))?),
         Codec::Grpc => {
             let request: ModelInferRequest = decode(body.clone()).ok()?;
             let n_rows = *request.inputs.first()?.shape.first()?;
             let mut outputs = request.outputs.iter();
             let is_elsewhere = outputs.any(|output| output.parameters.contains_key(REGION));
             let wanted = ModelInferRequest {
+                model_name: request.model_name,
+                model_version: request.model_version,
                 parameters: request.parameters,
                 outputs: request.outputs,
                 ..ModelInferRequest::default()
             };
             let asked = Asked {
+                target,
                 protocol,
                 n_rows: usize::try_from(n_rows).ok()?,
                 forms: (!is_elsewhere).then(|| wanted.encode_to_vec()),
@@ -240,7 +251,7 @@ impl<'de> Deserialize<'de> for OfV1 {
     }
 }
 
-fn asked_in_v2(json: &[u8]) -> Option<(Asked, Option<String>)> {
+fn asked_in_v2(target: String, json: &[u8]) -> Option<(Asked, Option<String>)> {
     #[derive(Deserialize)]
     struct OfV2 {
         #[serde(default)]
@@ -270,6 +281,7 @@ fn asked_in_v2(json: &[u8]) -> Option<(Asked, Option<String>)> {
     let of_request = of_v2.parameters.unwrap_or_default();
     let forms = serde_json::to_vec(&(of_request, parameters)).ok()?;
     let asked = Asked {
+        target,
         protocol: Protocol::V2,
         n_rows: *of_v2.inputs.first()?.shape.first()?,
         forms: (!is_elsewhere).then_some(forms),

@@ -255,7 +255,7 @@ impl Handler {
         let reading = async {
             let (codec, body) = (codec?, read(copy?).await?);
             let request = request_of(&outgoing.head.headers, codec, body, arrival.at);
-            Some(known_of(request, is_keyed).await)
+            Some(known_of(request, is_keyed.then_some(outgoing.target)).await)
         };
         let mut reading = pin!(reading);
         // An answer to another question stands in for nothing.
@@ -441,19 +441,20 @@ fn failure_of(
     }
 }
 
-/// Returns a request with what it asks for, if an answer to it may be kept.
-async fn known_of(request: Request, is_keyed: bool) -> Known {
-    let asked = match is_keyed {
-        true => asked_by(&request).await,
-        false => None,
+/// Returns a request with what it asks for, if an answer to it may be kept, as that of so a target.
+async fn known_of(request: Request, target: Option<&str>) -> Known {
+    let asked = match target {
+        Some(target) => asked_by(target, &request).await,
+        None => None,
     };
     (request, asked)
 }
 
 /// Returns what a request asks for, and its id, as far as that can be told.
-async fn asked_by(request: &Request) -> Option<(Asked, Option<String>)> {
+async fn asked_by(target: &str, request: &Request) -> Option<(Asked, Option<String>)> {
     let (codec, body) = (request.codec.clone(), request.body.clone());
-    let read = off_loop(body.len(), move || asked(&codec, &body));
+    let target = target.to_owned();
+    let read = off_loop(body.len(), move || asked(&target, &codec, &body));
     read.await.flatten()
 }
 
