@@ -279,7 +279,7 @@ impl Handler {
         loop {
             let time_left = deadline.saturating_duration_since(Instant::now());
             let lease = model
-                .enter_process(priority, time_left, (&except, outgoing.gives_up.get()))
+                .enter_process(priority, time_left, (&except, || outgoing.gives_up.get()))
                 .await
                 .inspect_err(|refusal| model.statistics().reject(refusal.into()))
                 .map_err(NoAnswer::Refused)?;
