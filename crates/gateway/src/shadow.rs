@@ -342,14 +342,16 @@ impl Shadows {
         }))
     }
 
-    /// Hands a copy of a request for a graph to its shadow, if there is room; `answer` is what it was given, and how long that took.
+    /// Hands a copy of a request for a graph to its shadow, if there is room; `answer` is what it was given, and how long that took, if that can be
+    /// compared.
     pub(crate) fn finish_graph(
         &self,
         begun: Begun,
         flow: &Flow,
-        answer: Result<(&[u8], Duration), Code>,
+        answer: Result<Option<(&[u8], Duration)>, Code>,
     ) {
-        let answer = answer.map(|(body, elapsed)| {
+        let answer = answer.map(|answer| {
+            let (body, elapsed) = answer?;
             let is_small = body.len() <= BYTES_MAX;
             is_small.then(|| Given::Body(Bytes::copy_from_slice(body), elapsed))
         });
