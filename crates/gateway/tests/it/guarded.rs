@@ -577,3 +577,21 @@ fn a_compressed_request_is_stood_in_for() {
         (200, r#"{"predictions":[4.0]}"#)
     );
 }
+
+#[test]
+fn a_table_of_csv_is_stood_in_for() {
+    let failing = Telling::always(500, "{}");
+    let server = start(&[failing.address], &by_next());
+    let answer = send(
+        server.address,
+        "POST",
+        "/serving/n/sum/invocations",
+        &[("content-type", "text/csv")],
+        b"a,b\n-5,1\n",
+    );
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (200, r#"{"predictions":[4.0]}"#)
+    );
+    assert_eq!(answer.header("x-coracle-fallback"), Some("service"));
+}
