@@ -8,7 +8,7 @@ use coracle_base::{Clock, ManualClock};
 use coracle_protocol::Call;
 use coracle_serving::{
     BulkheadSettings, Chaos, ChaosFault, ChaosTarget, FallbackMemory, HedgeAfter, HedgeTo,
-    ModelTable, Protocol, Refusal, Route, ServiceId, SharedTable,
+    ModelTable, Protocol, Refusal, Route, RouteTarget, ServiceId, SharedTable,
 };
 use coracle_tensor::{Tensor, Values};
 use tokio::time::Instant;
@@ -698,6 +698,57 @@ async fn second_attempts_have_a_budget() {
     // A fifth of the requests, and ten a second of ten seconds.
     let n_hedges = two.first.fallback().unwrap().n_hedges().0;
     assert!((100..=160).contains(&n_hedges), "{n_hedges}");
+}
+
+/// A task of its own is for those that are waited for beside another one.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_soon_answered_is_no_task() {
+    let two = Two::new(&hedged());
+    let n_tasks = || {
+        let metrics = tokio::runtime::Handle::current().metrics();
+        metrics.num_alive_tasks()
+    };
+    for (latency, n_expected) in [(AFTER * 3 / 4, 0), (3 * AFTER, 1)] {
+        two.strike("first", slow(latency));
+        two.strike("next", slow(HOUR));
+        let half = async |time| {
+            tokio::time::sleep(time).await;
+            n_tasks()
+        };
+        let (_answer, before, after) =
+            tokio::join!(two.ask(None), half(AFTER / 2), half(2 * AFTER));
+        assert_eq!((before, after), (0, n_expected), "{latency:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_asked_in_the_end_takes_no_turn_of_a_split() {
+    let mut two = Two::new(&FallbackSettings {
+        hedge: Some(HedgeAfter::Time(Duration::from_millis(1))),
+        ..hedged()
+    });
+    let half = |name: &str| RouteTarget {
+        model: Arc::new(one(name)),
+        percent: 50,
+        tags: Vec::new(),
+    };
+    let route = Arc::new(Route::try_new(vec![half("a"), half("b")], None).unwrap());
+    let table = ModelTable::from_routes([(id("next"), Arc::clone(&route))].into());
+    two.calls.table = Arc::new(SharedTable::new(table));
+    two.strike("first", slow(Duration::from_millis(2)));
+    let n_hedges = || two.first.fallback().unwrap().n_hedges().0;
+    let turn = || route.choose().name().to_owned();
+    let mut n_refused = 0;
+    for _ in 0..300 {
+        let (before, n_before) = (turn(), n_hedges());
+        assert!(two.ask(None).await.0.is_ok());
+        if n_hedges() == n_before {
+            // Nobody has had one in between.
+            assert_ne!(turn(), before);
+            n_refused += 1;
+        }
+    }
+    assert!(n_refused > 0);
 }
 
 /// A call that its caller has left is wanted by nobody.
