@@ -345,7 +345,7 @@ impl Calls {
             .at(call.arrived, terms)
             .traced(call.trace);
         let begun = walk.begun(body);
-        let (walk, message) = match begun {
+        let (walk, message) = match begun.await {
             Ok(begun) => begun,
             Err(failure) => {
                 flow.count(Err(failure.code));
