@@ -48,9 +48,7 @@ fn lost() -> Failure {
 }
 
 /// Returns what a call comes to, which has failed if it panics: as one that is a task of its own.
-async fn caught(
-    call: impl Future<Output = Result<Encoded, Failure>>,
-) -> Result<Encoded, Failure> {
+async fn caught(call: impl Future<Output = Result<Encoded, Failure>>) -> Result<Encoded, Failure> {
     let mut call = pin!(call);
     std::future::poll_fn(|ctx| {
         let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(ctx)));

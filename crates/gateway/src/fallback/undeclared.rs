@@ -176,11 +176,7 @@ fn spec(name: &str, value: &Value) -> Option<TensorSpec> {
 }
 
 /// Reads as much of a request to `target` as that, and its id; `None` if it is none, or in a protocol whose answers say more.
-pub(crate) fn asked(
-    target: &str,
-    codec: &Codec,
-    body: &Bytes,
-) -> Option<(Asked, Option<String>)> {
+pub(crate) fn asked(target: &str, codec: &Codec, body: &Bytes) -> Option<(Asked, Option<String>)> {
     let target = target.to_owned();
     let protocol = codec.protocol();
     match codec {
@@ -372,7 +368,8 @@ mod tests {
     #[test]
     fn what_says_too_much_of_its_answer_is_not_kept() {
         let rows = r#""instances": [[1], [2]]"#;
-        let tensor = r#""inputs": [{"name": "x", "shape": [2], "datatype": "FP64", "data": [1, 2]}]"#;
+        let tensor =
+            r#""inputs": [{"name": "x", "shape": [2], "datatype": "FP64", "data": [1, 2]}]"#;
         let many = |n: usize| vec![r#"{"name": "y"}"#; n].join(",");
         for n_bytes in [100, ASKED_BYTES_MAX] {
             let text = "x".repeat(n_bytes);
@@ -381,9 +378,18 @@ mod tests {
                 (&V1, format!(r#"{{{rows}, "more": [1, "{text}"]}}"#)),
                 (&V1, format!(r#"{{"more": "{text}", {rows}, "other": 1}}"#)),
                 (&V1, format!("{{{rows}{fields}{fields}}}")),
-                (&V2, format!(r#"{{{tensor}, "parameters": {{"a": "{text}"}}}}"#)),
-                (&V2, format!(r#"{{{tensor}, "outputs": [{{"name": "{text}"}}]}}"#)),
-                (&V2, format!(r#"{{{tensor}, "outputs": [{}]}}"#, many(n_bytes / 8))),
+                (
+                    &V2,
+                    format!(r#"{{{tensor}, "parameters": {{"a": "{text}"}}}}"#),
+                ),
+                (
+                    &V2,
+                    format!(r#"{{{tensor}, "outputs": [{{"name": "{text}"}}]}}"#),
+                ),
+                (
+                    &V2,
+                    format!(r#"{{{tensor}, "outputs": [{}]}}"#, many(n_bytes / 8)),
+                ),
                 (
                     &V2,
                     format!(

@@ -325,7 +325,9 @@ mod tests {
             _row: usize,
             cells: D,
         ) -> Result<(), D::Error> {
-            self.0 = self.0.saturating_add(Vec::<IgnoredAny>::deserialize(cells)?.len());
+            self.0 = self
+                .0
+                .saturating_add(Vec::<IgnoredAny>::deserialize(cells)?.len());
             Ok(())
         }
 
@@ -350,10 +352,17 @@ mod tests {
             all(&short).unwrap_err().to_string(),
             "csv[65]: the lines up to here leave out 66000 values at their ends, more than 65536; send smaller batches, or write their commas"
         );
-        let commas = format!("c{wide}\n{}", format!("1{}\n", ",".repeat(1_000)).repeat(100));
+        let commas = format!(
+            "c{wide}\n{}",
+            format!("1{}\n", ",".repeat(1_000)).repeat(100)
+        );
         assert_eq!(all(&commas).unwrap(), 100_100);
         // As many as it has bytes, where it is longer.
-        let long = format!("{}{}", table(0), format!("\"{}\"\n", "1".repeat(9)).repeat(100_000));
+        let long = format!(
+            "{}{}",
+            table(0),
+            format!("\"{}\"\n", "1".repeat(9)).repeat(100_000)
+        );
         assert_eq!(all(&long).unwrap(), 200_000);
     }
 

@@ -23,8 +23,8 @@ use crate::client::send;
 use crate::fallback::{magnitude, magnitude_with};
 use crate::fixture::{Running, config, start_with};
 use crate::forward::backends;
-use crate::tfs_grpc;
 use crate::grpc;
+use crate::tfs_grpc;
 use crate::upstream::Telling;
 
 const API: &str = "/seldon/ml/iris/api/v1.0";
