@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::{Code, VersionState};
 use coracle_protocol::facts::VersionEntry;
-use coracle_protocol::flow::{Dialect, Meta, request_meta, with_meta};
+use coracle_protocol::flow::{Dialect, Meta, NO_VERSIONS, request_meta, with_meta};
 use coracle_protocol::seldon::{self as messages, Feedback};
 use coracle_protocol::v2::Forms;
 use coracle_protocol::{RequestError, tfs, v1, v2};
@@ -41,10 +41,6 @@ use crate::seldon;
 use crate::shadow::Sent;
 use crate::terms::Terms;
 use crate::trace::Trace;
-
-/// What is said to who asks for a version of a graph.
-pub(crate) const NO_VERSIONS: &str =
-    "a graph has no versions; its models are services of their own, which can be asked";
 
 impl<'a> Asked<'a> {
     /// Returns the flow that the request is for.

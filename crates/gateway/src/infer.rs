@@ -91,6 +91,24 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// Returns one of whose caller no more is known than what he sent, and when that was there.
+    pub(crate) fn plain(codec: Codec, body: Bytes, arrived: Duration) -> Self {
+        Self {
+            codec,
+            body,
+            arrived,
+            timeout: None,
+            priority: None,
+            trace: None,
+            slot: None,
+            recording: None,
+            key: None,
+            is_watched: false,
+            begun: None,
+            of_flow: None,
+        }
+    }
+
     /// Returns how urgent it is: the head of a request goes before its body.
     pub(crate) fn priority(&self, call: &Call) -> Priority {
         let of_body = || Priority::from_wire(call.priority);

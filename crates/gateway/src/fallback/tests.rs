@@ -108,18 +108,12 @@ impl Two {
 
     fn request(&self, timeout: Option<Duration>) -> Request {
         Request {
-            codec: Codec::V1 { method: None },
-            body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
-            arrived: self.calls.clock.monotonic(),
             timeout,
-            priority: None,
-            trace: None,
-            slot: None,
-            recording: None,
-            key: None,
-            is_watched: false,
-            begun: None,
-            of_flow: None,
+            ..Request::plain(
+                Codec::V1 { method: None },
+                Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
+                self.calls.clock.monotonic(),
+            )
         }
     }
 

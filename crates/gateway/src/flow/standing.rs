@@ -55,18 +55,11 @@ impl Calls {
         let key = settings.key.as_deref();
         let key = key.and_then(|name| only_value(call.caller.headers, name));
         let request = Request {
-            codec,
-            body: body.clone(),
-            arrived: call.arrived,
             timeout: call.terms.timeout,
             priority: call.terms.priority,
             trace: call.trace,
-            slot: None,
-            recording: None,
             key: key.cloned().map(Box::new),
-            is_watched: false,
-            begun: None,
-            of_flow: None,
+            ..Request::plain(codec, body.clone(), call.arrived)
         };
         Some(Standing {
             calls: self,

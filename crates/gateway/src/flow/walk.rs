@@ -378,18 +378,13 @@ impl<'c, 'a> Walk<'c, 'a> {
             Some(_) => self.rest(model)?,
         };
         let request = Request {
-            codec: self.codec.clone(),
-            body,
-            arrived,
             timeout,
             priority: self.terms.priority,
             trace: self.trace,
-            slot: None,
             recording: self.calls.recording(model, self.caller),
             key: self.calls.last_good_key(model, self.caller.headers),
-            is_watched: false,
-            begun: None,
             of_flow: self.place.borrow().clone(),
+            ..Request::plain(self.codec.clone(), body, arrived)
         };
         let answered = self.calls.answer(model, request).await;
         let encoded = answered.map_err(|failure| match giver {

@@ -467,18 +467,9 @@ async fn asked_by(target: &str, request: &Request) -> Option<(Asked, Option<Stri
 fn request_of(headers: &HeaderMap, codec: Codec, body: Bytes, arrived: Duration) -> Request {
     let terms = Terms::of(headers).unwrap_or_default();
     Request {
-        codec,
-        body,
-        arrived,
-        timeout: None,
         priority: terms.priority,
         trace: Trace::of(headers),
-        slot: None,
-        recording: None,
-        key: None,
-        is_watched: false,
-        begun: None,
-        of_flow: None,
+        ..Request::plain(codec, body, arrived)
     }
 }
 

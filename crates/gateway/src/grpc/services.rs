@@ -163,9 +163,6 @@ impl Handler {
         };
         let model = chosen.as_ref().map_or(model, |chosen| chosen.model);
         let request = infer::Request {
-            codec,
-            body,
-            arrived,
             timeout,
             priority: caller.priority,
             trace: caller.trace,
@@ -173,8 +170,7 @@ impl Handler {
             recording: self.calls.recording(model, caller.recorded()),
             key: self.calls.last_good_key(model, &caller.head.headers),
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
-            begun: None,
-            of_flow: None,
+            ..infer::Request::plain(codec, body, arrived)
         };
         let clock = self.shared.clock.as_ref();
         let part = chosen.map(|chosen| chosen.take_part(clock, caller.recorded(), arrived));

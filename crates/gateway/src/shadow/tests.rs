@@ -326,20 +326,11 @@ async fn answers_are_copied_only_for_the_requests_that_are() {
     model.set_shadow(Some(Arc::new(tap("iris", 10))));
     let pair = calls.shadows.pair(&model.shadow().unwrap()).unwrap();
     for turn in 0..20 {
-        let request = Request {
-            codec: Codec::V1 { method: None },
-            body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
-            arrived: clock.monotonic(),
-            timeout: None,
-            priority: None,
-            trace: None,
-            slot: None,
-            recording: None,
-            key: None,
-            is_watched: false,
-            begun: None,
-            of_flow: None,
-        };
+        let request = Request::plain(
+            Codec::V1 { method: None },
+            Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
+            clock.monotonic(),
+        );
         let encoded = calls.answer(&model, request).await.unwrap();
         // What was copied is on its way to the shadow, and nothing else was.
         assert!(encoded.answered.is_none(), "request {turn}");
@@ -369,20 +360,11 @@ async fn latency_on_purpose_is_of_the_time_that_the_model_took() {
             name: struck.to_owned(),
         };
         chaos.set(target, fault, 10 * latency).unwrap();
-        let request = Request {
-            codec: Codec::V1 { method: None },
-            body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
-            arrived: clock.monotonic(),
-            timeout: None,
-            priority: None,
-            trace: None,
-            slot: None,
-            recording: None,
-            key: None,
-            is_watched: false,
-            begun: None,
-            of_flow: None,
-        };
+        let request = Request::plain(
+            Codec::V1 { method: None },
+            Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
+            clock.monotonic(),
+        );
         let arrival = Arrival {
             at: clock.monotonic(),
             time: 2 * latency,
@@ -404,18 +386,12 @@ async fn of_answers_that_are_watched_the_first_row_is_copied() {
             model.set_shadow(Some(Arc::new(tap("iris", 100))));
         }
         let request = Request {
-            codec: Codec::V1 { method: None },
-            body: Bytes::from_static(br#"{"instances": [[1, 2], [3, 4], [5, 6]]}"#),
-            arrived: clock.monotonic(),
-            timeout: None,
-            priority: None,
-            trace: None,
-            slot: None,
-            recording: None,
-            key: None,
             is_watched: true,
-            begun: None,
-            of_flow: None,
+            ..Request::plain(
+                Codec::V1 { method: None },
+                Bytes::from_static(br#"{"instances": [[1, 2], [3, 4], [5, 6]]}"#),
+                clock.monotonic(),
+            )
         };
         let encoded = calls.answer(&model, request).await.unwrap();
         let answered = encoded.answered.unwrap();

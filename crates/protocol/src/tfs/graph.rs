@@ -7,7 +7,7 @@ use super::DEFAULT_SIGNATURE;
 use super::message::{Room, answered_spec, elements, proto, signature_name};
 use crate::RequestError;
 use crate::error::quoted;
-use crate::flow::message_outputs;
+use crate::flow::{NO_VERSIONS, message_outputs};
 use crate::grpc::inference::{InferInputTensor, InferRequestedOutputTensor, ModelInferRequest};
 use crate::grpc::tensorflow::{PredictRequest, PredictResponse};
 use crate::grpc::{check_fields, decode, frame};
@@ -25,9 +25,7 @@ pub fn graph_request(
     let request: PredictRequest = decode(message.clone())?;
     let spec = request.model_spec.as_ref();
     if spec.is_some_and(|spec| spec.version_choice.is_some()) {
-        return Err(RequestError::unimplemented(
-            "a graph has no versions; its models are services of their own, which can be asked",
-        ));
+        return Err(RequestError::unimplemented(NO_VERSIONS));
     }
     let signature = signature_name(spec);
     if !matches!(signature, "" | DEFAULT_SIGNATURE) {
