@@ -188,9 +188,8 @@ impl Server {
             ..self.config.shared(clock)
         });
         let shared_memory = Arc::new(SharedMemory::new(self.config.allow_shared_memory));
-        let limits = &self.config.limits;
-        let most = (limits.elements_max, limits.body_max.as_usize());
-        let shadows = Shadows::new((&table, &shared.clock), most, self.chaos.clone());
+        let (around, limits) = ((&table, &shared.clock), &self.config.limits);
+        let shadows = Shadows::new(around, limits, self.chaos.clone());
         let pool = ComputePool::start(self.config.pool_limits(), Arc::clone(&shared.clock))?;
         let pool = Arc::new(pool);
         let (outlets, writers) = Outlets::start(

@@ -38,6 +38,7 @@ use self::report::{Published, Report};
 use crate::codec::Codec;
 use crate::connection::{Asked, Handler};
 use crate::infer::{OutputCopy, Request};
+use crate::limits::Limits;
 use crate::respond::Reply;
 use crate::route::ShadowForm;
 use crate::scope::Scope;
@@ -284,18 +285,18 @@ impl Drop for Room {
 }
 
 impl Shadows {
-    /// Returns no copies yet; shadows are found in `table`, and requests for them may have so many elements, and bytes of those that are repeated.
+    /// Returns no copies yet; shadows are found in `table`, and requests for them have these limits.
     pub(crate) fn new(
         (table, clock): (&Arc<SharedTable>, &Arc<dyn Clock>),
-        (elements_max, filled_bytes_max): (usize, usize),
+        limits: &Limits,
         chaos: Option<Chaos>,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 table: Arc::clone(table),
                 clock: Arc::clone(clock),
-                elements_max,
-                filled_bytes_max,
+                elements_max: limits.elements_max,
+                filled_bytes_max: limits.body_max.as_usize(),
                 chaos,
                 held: Arc::default(),
                 pairs: RwLock::default(),

@@ -36,6 +36,14 @@ impl Clock for Gate {
     }
 }
 
+/// Bounds by which requests have so many elements.
+fn bounds(elements_max: usize) -> Limits {
+    Limits {
+        elements_max,
+        ..Limits::default()
+    }
+}
+
 fn id(name: &str) -> ServiceId {
     ServiceId {
         namespace: "ml".to_owned(),
@@ -72,7 +80,7 @@ fn who_reads_the_report_waits_for_no_comparison() {
         open: Mutex::new(gate),
     });
     let table = Arc::new(SharedTable::new(ModelTable::default()));
-    let shadows = Shadows::new((&table, &(clock as Arc<dyn Clock>)), 1, None);
+    let shadows = Shadows::new((&table, &(clock as Arc<dyn Clock>)), &bounds(1), None);
     let tap = tap("iris", 100);
     let pair = shadows.pair(&tap).unwrap();
     let n_requests = |shadows: &Shadows| -> u64 {
@@ -124,7 +132,7 @@ fn struck(target: &str, fault: ChaosFault) -> Struck {
     };
     let hour = Duration::from_secs(60 * 60);
     chaos.set(target, fault, hour).unwrap();
-    let shadows = Shadows::new((&table, &clock), 1_000, Some(chaos.clone()));
+    let shadows = Shadows::new((&table, &clock), &bounds(1_000), Some(chaos.clone()));
     let pair = shadows.pair(&tap("iris", 100)).unwrap();
     let copied = Copied {
         begun: Begun {
@@ -299,7 +307,7 @@ pub(crate) fn calls(clock: &Arc<dyn Clock>) -> Calls {
     };
     let pool = ComputePool::start(limits, Arc::clone(clock)).unwrap();
     Calls {
-        shadows: Shadows::new((&table, clock), (1_000, 8_000), None),
+        shadows: Shadows::new((&table, clock), &bounds(1_000), None),
         table,
         clock: Arc::clone(clock),
         elements_max: 1_000,
@@ -439,7 +447,7 @@ fn comparisons_that_nobody_wants_make_room_and_go_after_a_while() {
     let table = Arc::new(SharedTable::new(table_of(&names)));
     let clock = Arc::new(ManualClock::new());
     let as_clock: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
-    let shadows = Shadows::new((&table, &as_clock), 1, None);
+    let shadows = Shadows::new((&table, &as_clock), &bounds(1), None);
     let (last, others) = names.split_last().unwrap();
     for name in others {
         assert!(shadows.pair(&tap(name, 100)).is_some());
@@ -468,7 +476,7 @@ fn the_thread_of_a_comparison_ends_with_it() {
     let table = Arc::new(SharedTable::new(ModelTable::default()));
     let clock = Arc::new(ManualClock::new());
     let as_clock: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
-    let shadows = Shadows::new((&table, &as_clock), 1, None);
+    let shadows = Shadows::new((&table, &as_clock), &bounds(1), None);
     let published = {
         let pair = shadows.pair(&tap("iris", 100)).unwrap();
         Arc::downgrade(&pair.published)

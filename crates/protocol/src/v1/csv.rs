@@ -82,8 +82,7 @@ pub(super) fn read<R: Rows>(
             kind: kind(position),
         })
         .collect();
-    let left_out_max = text.len().max(LEFT_OUT_MIN);
-    let mut n_left_out = 0_usize;
+    let mut left_out = LeftOut::of(text);
     let mut n_rows = 0_usize;
     while let Some(fields) = lines.next(n_columns.saturating_add(1))? {
         if fields.len() > n_columns {
@@ -92,14 +91,7 @@ pub(super) fn read<R: Rows>(
             )));
         }
         if fields.len() < n_columns {
-            let is_left_out = |column: &&Column<'_>| column.index >= fields.len();
-            let n_missing = columns.iter().filter(is_left_out).count();
-            n_left_out = n_left_out.saturating_add(n_missing);
-        }
-        if n_left_out > left_out_max {
-            return Err(Error::custom(format_args!(
-                "{KEY}[{n_rows}]: the lines up to here leave out {n_left_out} values at their ends, more than {left_out_max}; send smaller batches, or write their commas"
-            )));
+            left_out.add(&columns, fields.len(), n_rows)?;
         }
         // What is missing at the end of a line is missing in the row.
         let cells = columns.iter().map(|column| {
@@ -121,6 +113,36 @@ pub(super) fn read<R: Rows>(
         n_rows = n_rows.saturating_add(1);
     }
     rows.finish(n_rows)
+}
+
+/// How many values the lines of a table have left out at their ends.
+struct LeftOut {
+    n_values: usize,
+    most: usize,
+}
+
+impl LeftOut {
+    /// Returns that of the first line of a table.
+    fn of(text: &str) -> Self {
+        Self {
+            n_values: 0,
+            most: text.len().max(LEFT_OUT_MIN),
+        }
+    }
+
+    /// Adds those of a line that has so many fields.
+    fn add(&mut self, columns: &[Column<'_>], n_fields: usize, row: usize) -> Result<(), Error> {
+        let is_left_out = |column: &&Column<'_>| column.index >= n_fields;
+        let n_missing = columns.iter().filter(is_left_out).count();
+        self.n_values = self.n_values.saturating_add(n_missing);
+        let Self { n_values, most } = self;
+        if n_values <= most {
+            return Ok(());
+        }
+        Err(Error::custom(format_args!(
+            "{KEY}[{row}]: the lines up to here leave out {n_values} values at their ends, more than {most}; send smaller batches, or write their commas"
+        )))
+    }
 }
 
 /// A column of the table that is read.

@@ -16,7 +16,7 @@ use coracle_model::Signature;
 
 use super::*;
 use crate::chaos::{ChaosFault, ChaosTarget};
-use crate::experiment::LineForm;
+use crate::experiment::{LineForm, PlannedExperiment};
 use crate::fallback::FallbackSettings;
 use crate::flow::Reward;
 use crate::plan::{Observed, PlannedPredictor, PlannedTarget, RevisionSource};
