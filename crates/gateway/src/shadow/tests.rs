@@ -455,6 +455,18 @@ fn comparisons_that_nobody_wants_make_room_and_go_after_a_while() {
     }
     // All are wanted.
     assert!(shadows.pair(&tap(last, 100)).is_none());
+    let why = shadows.absence(&id(last));
+    assert!(
+        why.starts_with(&format!(
+            "ml/{last} is not compared with its shadow: 64 services"
+        )),
+        "{why}"
+    );
+    let why = shadows.absence(&id("nobody"));
+    assert!(
+        why.starts_with("no request of ml/nobody was copied"),
+        "{why}"
+    );
     // Two are not any more, and the one that was used last is the other.
     let wanted = [&names[..7], &names[8..20], &names[21..]].concat();
     table.store(table_of(&wanted));

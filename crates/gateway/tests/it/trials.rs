@@ -12,7 +12,7 @@ use coracle_serving::experiment::{
 };
 use coracle_serving::{
     LoadPhases, LoadedModel, ModelTable, RevisionId, RevisionLog, Route, RouteTarget, ServedModel,
-    ServiceId,
+    ServiceId, Teller,
 };
 
 use crate::client::{Answer, send};
@@ -83,6 +83,7 @@ fn start(planned: &PlannedExperiment) -> Stage {
         directory.path().to_owned(),
         coracle_gateway::EXPERIMENT_LINES,
         Arc::new(SystemClock::new()),
+        Teller::nobody(),
     )
     .unwrap();
     let book = experiments.open("ml", planned);

@@ -291,7 +291,7 @@ fn what_is_still_to_come_is_told_until_it_is_there() {
     assert_eq!(now(&other), coming(2 * second, Some("nothing there")));
     planned.routes.remove(&other);
     fixture.plans.send(planned);
-    until(|| now(&other).is_none());
+    watched::until(|| now(&other).is_none());
     assert!(!fixture.table.load().has_coming());
     // What serves goes on until its successor is there: nobody waits.
     let successor = plan(&[("a", "", 0), ("c", "", 0)], &[("c", 100)]);

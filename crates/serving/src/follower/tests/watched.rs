@@ -24,7 +24,7 @@ fn files_of_books_that_no_plan_needs_go() {
     };
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
     let path = directory.path().to_owned();
-    let experiments = Experiments::start(path, lines, clock).unwrap();
+    let experiments = Experiments::start(path, lines, clock, crate::Teller::nobody()).unwrap();
     let of = |name: &str| PlannedExperiment {
         name: name.to_owned(),
         uid: "u".to_owned(),
