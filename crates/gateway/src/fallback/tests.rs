@@ -764,3 +764,36 @@ async fn a_caller_that_goes_ends_both_attempts() {
         assert_eq!(two.counted(Err(Code::DeadlineExceeded)), 0);
     }
 }
+
+/// Where nobody is there to answer in its place a model has the time that it would have without.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_stand_in_holds_while_there_is_one() {
+    let two = Two::new(&FallbackSettings::default());
+    two.strike("first", slow(3 * SECOND));
+    let by = |name: &str, value: Option<&str>| FallbackSettings {
+        service: Some(id(name)),
+        value: value.map(str::to_owned),
+        timeout: Some(SECOND),
+        ..FallbackSettings::default()
+    };
+    let of_others = FallbackSettings {
+        service: None,
+        key: Some("x-user".to_owned()),
+        ..by("", None)
+    };
+    for (settings, answered, seconds) in [
+        (by("next", None), Some(StandIn::Service), 1),
+        (by("gone", None), None, 3),
+        (by("gone", Some("7")), Some(StandIn::Constant), 1),
+        (of_others, None, 3),
+    ] {
+        two.first.set_fallback(Some(&settings));
+        let (by, took) = two.ask(None).await;
+        let took = took.as_secs_f64().round();
+        assert_eq!(
+            (by, took),
+            (Ok(answered), f64::from(seconds)),
+            "{settings:?}"
+        );
+    }
+}

@@ -76,7 +76,9 @@ impl Calls {
 impl<'a> Standing<'_, 'a> {
     /// Returns what the flow's own models may take of the caller's time.
     pub(super) fn terms(&self, of_caller: Terms) -> Terms {
-        let own = self.fallback.settings().timeout;
+        let is_key_given = self.request.key.is_some();
+        let of = (None, self.fallback.as_ref());
+        let own = self.calls.time_before_others(of, is_key_given);
         Terms {
             timeout: own.map_or(of_caller.timeout, |own| Some(of_caller.timeout_or(own))),
             ..of_caller

@@ -245,9 +245,9 @@ impl Handler {
             time,
             copy: OutputCopy::Nothing,
         };
-        let times = self.times_of(guarded, time);
         let codec = codec.filter(|_| settings.stands_in());
         let last = Last::of(guarded.fallback, &outgoing.head.headers, arrival.at);
+        let times = self.times_of(guarded, time, last.is_some());
         // The time that was not enough is told, which may be less than the caller's.
         let late = |no_answer: NoAnswer| no_answer.told_within(guarded.model, times.time);
         let copy = sent.copy();
@@ -314,15 +314,16 @@ impl Handler {
 
     /// Tells whether another revision or service may answer in place of a program.
     fn has_others(&self, guarded: Guarded<'_>) -> bool {
-        let others = (guarded.model, guarded.fallback);
+        let others = (Some(guarded.model), guarded.fallback);
         self.calls.has_others(others)
     }
 
     /// Returns how long a program may take for a caller that waits for `time`.
-    fn times_of(&self, guarded: Guarded<'_>, time: Duration) -> Times {
+    fn times_of(&self, guarded: Guarded<'_>, time: Duration, is_key_given: bool) -> Times {
         let of_service = guarded.model.timeout();
         let of_service = of_service.unwrap_or(self.calls.request_timeout);
-        let own = guarded.fallback.settings().timeout;
+        let of = (Some(guarded.model), guarded.fallback);
+        let own = self.calls.time_before_others(of, is_key_given);
         let own = own.unwrap_or(of_service).min(of_service);
         let time = time.min(own);
         Times {

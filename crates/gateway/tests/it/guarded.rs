@@ -189,6 +189,26 @@ fn a_program_that_does_not_answer_is_stood_in_for() {
     assert_eq!((answer.status, answer.body.as_str()), (500, "{}"));
 }
 
+/// Nor is one cut by the time after which a service that has been deleted would answer.
+#[test]
+fn a_program_that_nobody_stands_in_for_has_the_time_of_its_caller() {
+    let (hangs, _listener) = silent();
+    let late = FallbackSettings {
+        service: Some(id("gone")),
+        timeout: Some(Duration::from_millis(50)),
+        ..FallbackSettings::default()
+    };
+    let server = start(&[hangs], &late);
+    let headers = [JSON, ("x-request-timeout", "350ms")];
+    let answer = send(server.address, "POST", V1, &headers, ROW);
+    assert_eq!(answer.status, 504, "{answer:?}");
+    let told = &answer.body;
+    assert!(
+        told.contains("no answer within ") && !told.contains("within 50ms"),
+        "{answer:?}"
+    );
+}
+
 #[test]
 fn over_grpc_a_program_is_stood_in_for_and_the_answer_says_so() {
     let dies = GrpcUpstream::always("Dies");
