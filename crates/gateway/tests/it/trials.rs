@@ -196,6 +196,7 @@ fn what_users_meet_is_told_by_user() {
     planned.metrics.clear();
     planned.stage = Some(PlannedStage {
         since_ms: 1,
+        trial_ms: 1,
         predictions: true,
         by_unit: true,
         slow_ns: Some(60_000_000_000),

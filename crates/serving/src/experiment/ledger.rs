@@ -335,6 +335,9 @@ impl Ledger {
         self.hold_features(planned);
         let is_error = !ok && !left;
         let is_slow = is_slow(planned, (*seconds, *left));
+        if is_of_another_trial(planned, (*at, *seconds)) {
+            return;
+        }
         if unit.is_empty() {
             return self.expose_loose(planned, (*at, variant), (is_error, is_slow));
         }
@@ -624,6 +627,17 @@ impl Ledger {
 fn is_slow(planned: &PlannedExperiment, (seconds, has_left): (f64, bool)) -> bool {
     let slow_ns = planned.stage.and_then(|stage| stage.slow_ns);
     slow_ns.is_some_and(|slow_ns| has_left || seconds * 1e9 > slow_ns as f64)
+}
+
+/// Tells whether a request that took so many seconds until `at` came before the rollout's trial.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what is beyond an integer saturates"
+)]
+fn is_of_another_trial(planned: &PlannedExperiment, (at, seconds): (u64, f64)) -> bool {
+    let came = at.saturating_sub((seconds * 1e3) as u64);
+    planned.stage.is_some_and(|stage| came < stage.trial_ms)
 }
 
 /// Tells whether a time is before the rollout's stage.

@@ -72,7 +72,9 @@ impl Follower {
         let stand_in = fallback.and_then(|fallback| fallback.revision.as_deref());
         let stand_in = stand_in.and_then(|name| route.revision(name));
         for target in route.targets() {
-            target.model.statistics().watch(planned.is_compared);
+            let statistics = target.model.statistics();
+            statistics.watch(planned.is_compared);
+            statistics.begin_trial(planned.trial, self.config.clock.monotonic());
             target.model.set_shadow(tap.clone());
             target.model.set_branch(route.predictors());
             target.model.share_fallback(fallback, &memory);

@@ -181,6 +181,7 @@ fn plan(revisions: &[(&str, &str, u32)], shares: &[(&str, u8)]) -> Plan {
                 targets: shares.iter().map(target).collect(),
                 sticky: None,
                 is_compared: false,
+                trial: 0,
                 shadow: None,
                 fallback: None,
                 experiments: Vec::new(),

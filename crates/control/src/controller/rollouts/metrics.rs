@@ -338,6 +338,8 @@ pub(super) struct StageOf<'a> {
     pub(super) canary: &'a str,
     /// In ms since 1970.
     pub(super) since_ms: u64,
+    /// When the trial began that it is of, in ms since 1970.
+    pub(super) trial_ms: u64,
     pub(super) predictions: bool,
     pub(super) slow_ns: Option<u64>,
 }
@@ -374,6 +376,7 @@ pub(super) fn book(metrics: &Metrics, stage: StageOf<'_>) -> Option<PlannedExper
         metrics: metrics.planned.clone(),
         stage: Some(PlannedStage {
             since_ms: stage.since_ms,
+            trial_ms: stage.trial_ms,
             predictions: stage.predictions,
             by_unit,
             slow_ns: stage.slow_ns.filter(|_| by_unit),

@@ -82,3 +82,28 @@ fn calls_in_work_are_watched_where_revisions_are_compared() {
     }
     fixture.plans.stop();
 }
+
+/// Another trial of a rollout is known where calls end, though nothing else is planned otherwise.
+#[test]
+fn a_trial_begins_with_the_plan_that_says_so() {
+    let fixture = fixture();
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    for trial in [7, 8, 8] {
+        let mut planned = plan(&[("a", "", 0)], &[("a", 100)]);
+        planned.routes.get_mut(&service()).unwrap().trial = trial;
+        let route = planned.routes[&service()].clone();
+        fixture.plans.send(planned);
+        // It is loaded once.
+        let _ = fixture.open.send(());
+        fixture.wait(|observed| observed.routes.get(&service()) == Some(&route));
+        let table = fixture.table.load();
+        let model = table.service(&service()).unwrap().choose();
+        assert_eq!(model.statistics().trial(), trial);
+        let call = model.start_call(0, clock.monotonic(), &clock);
+        call.finish(crate::Protocol::V1, Ok(()));
+        // What was before the trial: as many as plans of another one.
+        let n_before = model.statistics().before_trial().n_finished;
+        assert_eq!(n_before, trial - 7);
+    }
+    fixture.plans.stop();
+}
