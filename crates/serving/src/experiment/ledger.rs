@@ -188,6 +188,9 @@ impl Ledger {
     /// Takes a record.
     pub(super) fn apply(&mut self, record: Record<'_>, planned: &PlannedExperiment) {
         match record {
+            Record::Exposure { at, seconds, .. } if is_of_another_trial(planned, (at, seconds)) => {
+                self.begin_stage(planned);
+            }
             Record::Exposure { .. } => self.expose(&record, planned),
             Record::Outcome { .. } => self.take_outcome(&record, planned),
             Record::Winner { at, unit, variant } => self.show_winner(at, (&unit, &variant)),
@@ -333,13 +336,9 @@ impl Ledger {
         };
         self.begin_stage(planned);
         self.hold_features(planned);
-        let is_error = !ok && !left;
-        let is_slow = is_slow(planned, (*seconds, *left));
-        if is_of_another_trial(planned, (*at, *seconds)) {
-            return;
-        }
+        let met = (!ok && !left, is_slow(planned, (*seconds, *left)));
         if unit.is_empty() {
-            return self.expose_loose(planned, (*at, variant), (is_error, is_slow));
+            return self.expose_loose(planned, (*at, variant), met);
         }
         let Some(arm) = self.arm(variant) else { return };
         let is_override = by == "override";
@@ -359,7 +358,7 @@ impl Ledger {
         // What a draw that was not answered has earned is known, and nothing comes of it later.
         let is_lost = drawn > Request::NOT_DRAWN && !ok;
         let propensity = if is_lost { Request::NOT_DRAWN } else { drawn };
-        state.count(*seconds, (is_error, is_slow));
+        state.count(*seconds, met);
         state.show(*at, (arm, is_override));
         let late = late_ratios(planned, state, *at);
         let features = linear::planned_vector(planned, features).unwrap_or_default();
@@ -369,7 +368,7 @@ impl Ledger {
             (state.last_at, state.is_winners) = (Some(*at), false);
             state.last_features.clone_from(&features);
         }
-        self.count_request(arm, is_error);
+        self.count_request(arm, met.0);
         if is_lost {
             self.earn(planned, (arm, drawn, &features), 0.0);
         }

@@ -94,7 +94,7 @@ fn a_trial_begins_with_the_plan_that_says_so() {
         let route = planned.routes[&service()].clone();
         fixture.plans.send(planned);
         // It is loaded once.
-        let _ = fixture.open.send(());
+        let _sent = fixture.open.send(());
         fixture.wait(|observed| observed.routes.get(&service()) == Some(&route));
         let table = fixture.table.load();
         let model = table.service(&service()).unwrap().choose();
