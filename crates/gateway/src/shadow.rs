@@ -463,12 +463,12 @@ impl Shadows {
     fn absence(&self, of: &ServiceId) -> String {
         let pairs = self.inner.pairs.read();
         let pairs = pairs.unwrap_or_else(PoisonError::into_inner);
-        let is_full = pairs.len() >= PAIRS_MAX && !pairs.contains_key(of);
+        let is_full = pairs.len() >= SHADOWS_MAX && !pairs.contains_key(of);
         drop(pairs);
         let table = self.inner.table.load();
         match is_full && has_tap(&table, of, |_any| true) {
             true => format!(
-                "{of} is not compared with its shadow: {PAIRS_MAX} services are compared already, the most that can be; take the annotation serving.coracle.dev/shadow off one that need not be"
+                "{of} is not compared with its shadow: {SHADOWS_MAX} services are compared already, the most that can be; take the annotation serving.coracle.dev/shadow off one that need not be"
             ),
             false => format!(
                 "no request of {of} was copied to a shadow; the annotation serving.coracle.dev/shadow of an InferenceService names one"
