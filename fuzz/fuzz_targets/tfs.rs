@@ -15,7 +15,8 @@ fuzz_target!(|data: &[u8]| {
         |ctx| tfs::decode_predict_message(&message, ctx),
         |ctx, call| drop(tfs::encode_prediction(ctx, call, &call.inputs)),
     );
-    let _request = tfs::graph_request(&message, 1 << 16);
+    let _request = tfs::graph_request(&message, (1 << 16, 1 << 16));
+    let _n_bytes = tfs::predict_bytes(&message);
     let _answer = tfs::graph_answer(data, "graph", 1 << 16);
     let otherwise = || RequestError::new(Code::InvalidArgument, "no columns");
     each_signature(

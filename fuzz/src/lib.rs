@@ -81,6 +81,7 @@ pub fn each_signature(
             default_outputs: &signature.default_outputs,
             method: None,
             elements_max: ELEMENTS_MAX,
+            filled_bytes_max: 8 * ELEMENTS_MAX,
             regions: &NoRegions,
         };
         let Ok(call) = decode(&ctx) else {

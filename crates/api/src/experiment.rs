@@ -152,7 +152,7 @@ pub struct ExperimentFeature {
 #[schemars(rename = "dev.coracle.serving.v1alpha1.ExperimentMetric")]
 #[serde(rename_all = "camelCase")]
 pub struct ExperimentMetric {
-    /// Its name, of 1 to 128 bytes, which outcomes have too; no two metrics have one name.
+    /// Its name, of 1 to 128 bytes without control characters, which outcomes have too; no two metrics have one name.
     pub name: String,
     /// What a unit's value is: Conversion (1 if any outcome is above 0, else 0), Sum, Mean, Ratio (its sum over that of the denominator), Errors (its failed
     /// requests over all of its requests) or Latency (seconds for each request); the last two are measured here.

@@ -94,7 +94,7 @@ pub struct RolloutUnit {
 #[schemars(rename = "dev.coracle.serving.v1alpha1.RolloutMetric")]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutMetric {
-    /// Its name, of 1 to 128 bytes, which outcomes have too; no two metrics have one name.
+    /// Its name, of 1 to 128 bytes without control characters, which outcomes have too; no two metrics have one name.
     pub name: String,
     /// Of outcomes, which are told: Conversion (1 if any outcome of a unit is above 0, else 0), Sum or Mean of a unit's. Or Prometheus: a number that is asked for
     /// there.

@@ -62,7 +62,11 @@ fn main() -> ExitCode {
     if let Some((_, rest)) = typed.split_first().filter(|(mode, _)| *mode == trial::MODE) {
         return trial::run(rest);
     }
-    let arguments = Arguments::parse_from(args::with_default_command(std::env::args_os()));
+    let given = args::with_default_command(std::env::args_os());
+    let arguments = match Arguments::try_parse_from(given) {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
     let result = match arguments.command {
         Command::Bench(arguments) => match bench::run(&arguments) {
             Ok(code) => return code,
@@ -189,6 +193,17 @@ impl Environment {
             },
         }
     }
+}
+
+/// Says what is wrong with the arguments, which may have control characters of others; help and the version are printed as they are.
+fn refuse(error: &clap::Error) -> ExitCode {
+    use std::io::Write as _;
+    match error.use_stderr() {
+        true => drop(write!(printed::stderr(), "{}", error.render())),
+        // A closed output is no reason to panic.
+        false => drop(error.print()),
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// Prints an error with its causes; a closed stderr is no reason to panic.

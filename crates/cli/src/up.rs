@@ -12,7 +12,7 @@ use coracle_serving::experiment::Experiments;
 use coracle_serving::flow::Memory;
 use coracle_serving::{
     Chaos, FitsOutputs, Follower, FollowerConfig, LoadSampler, MemoryBudget, ModelTable,
-    ObservedCell, PlanSender, ProcessRunner, RevisionLog, SharedTable,
+    ObservedCell, PlanSender, ProcessRunner, RevisionLog, SharedTable, Teller,
 };
 use coracle_storage::{Storage, StorageConfig, StorageLimits};
 use tokio::runtime::Runtime;
@@ -83,6 +83,7 @@ pub(crate) fn run(arguments: &UpArguments, environment: &Environment) -> anyhow:
         )
         .map(Arc::new),
     };
+    let log = Arc::new(log);
     let result = plane.run(&log);
     state.remove_process();
     drop(log);
@@ -120,11 +121,18 @@ impl Drop for Ends {
 
 impl Plane<'_> {
     /// Starts the books of experiments, and the memory of routers.
-    fn learning(&mut self) -> std::io::Result<(Experiments, Memory)> {
+    fn learning(&mut self, log: &Arc<Log>) -> std::io::Result<(Experiments, Memory)> {
+        // The end waits for everybody who has the log, and routers may outlive this.
+        let log = Arc::downgrade(log);
+        let teller = Teller::new(move |line| {
+            if let Some(log) = log.upgrade() {
+                log.warn(line);
+            }
+        });
         let (books, clock) = (self.state.experiments(), Arc::clone(&self.clock));
-        let experiments = Experiments::start(books, EXPERIMENT_LINES, clock)?;
+        let experiments = Experiments::start(books, EXPERIMENT_LINES, clock, teller.clone())?;
         self.server.set_experiments(experiments.clone());
-        Ok((experiments, Memory::start(self.state.routers())?))
+        Ok((experiments, Memory::start(self.state.routers(), teller)?))
     }
 
     /// Lets the server have what there may be besides: faults on purpose, a memory budget, which it returns.
@@ -139,7 +147,7 @@ impl Plane<'_> {
         budget
     }
 
-    fn run(mut self, log: &Log) -> anyhow::Result<()> {
+    fn run(mut self, log: &Arc<Log>) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(FETCH_THREADS)
             .thread_name("coracle-fetch")
@@ -151,7 +159,7 @@ impl Plane<'_> {
         let observed = Arc::new(ObservedCell::new(Box::new(move || tell.tell())));
         let revision_log = RevisionLog::start(self.state.logs(), Arc::clone(&self.clock));
         let fleet = self.fleet(&runtime, &revision_log);
-        let (experiments, routers) = self.learning()?;
+        let (experiments, routers) = self.learning(log)?;
         let budget = self.prepare();
         let followed = (&table, &observed, (&experiments, &routers));
         let plans = self.follow(&runtime, followed, (&fleet, revision_log), budget)?;
@@ -180,7 +188,7 @@ impl Plane<'_> {
                 load: LoadSampler::new(Arc::clone(&table), Arc::clone(&self.clock)),
                 clock: Arc::clone(&self.clock),
             },
-            log.clone(),
+            Log::clone(log),
         );
         let stopper = Arc::new(supervisor.stopper());
         // However this ends: the supervision holds the log, which is waited for.

@@ -76,6 +76,8 @@ pub(crate) fn run_one(model: &dyn Model, body: &str) -> Result<(), String> {
         default_outputs: &signature.default_outputs,
         method: None,
         elements_max: ELEMENTS_MAX,
+        // Neither V1 nor V2 repeats elements.
+        filled_bytes_max: 0,
         regions: &NoRegions,
     };
     let first = v1::decode_predict(body.as_bytes(), &ctx);

@@ -258,6 +258,7 @@ mod tests {
             }],
             sticky: Some(coracle_serving::Sticky::Cookie("id".to_owned())),
             is_compared: false,
+            trial: 7,
             shadow: Some(coracle_serving::ShadowSettings {
                 service: "next".to_owned(),
                 percent: 10,

@@ -141,6 +141,8 @@ pub(crate) fn check_type(content_type: Option<&str>, codec: &Codec) -> Result<()
         "; with curl, add -H 'Content-Type: application/json'"
     } else if is(BINARY_TYPE) {
         ", or binary tensor data to V2 with the header Inference-Header-Content-Length"
+    } else if matches!(codec, Codec::Invocations { .. }) {
+        ", or a table as text/csv"
     } else {
         ""
     };

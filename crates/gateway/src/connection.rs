@@ -466,9 +466,6 @@ impl Handler {
             n_message: 0,
         };
         let request = infer::Request {
-            codec,
-            body,
-            arrived,
             timeout: terms.timeout,
             priority: terms.priority,
             trace: seen.trace,
@@ -476,8 +473,7 @@ impl Handler {
             recording: self.calls.recording(model, caller),
             key: self.calls.last_good_key(model, caller.headers),
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
-            begun: None,
-            of_flow: None,
+            ..infer::Request::plain(codec, body, arrived)
         };
         let clock = self.shared.clock.as_ref();
         let part = chosen.map(|chosen| chosen.take_part(clock, caller, arrived));

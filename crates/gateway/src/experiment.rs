@@ -338,7 +338,9 @@ impl<'a> Chosen<'a> {
         let split = self.decision.split;
         if let Some(answered) = predicted.filter(|_| self.is_watched()) {
             let variant = split.variant(self.decision.variant);
-            predicted::note(split.book(), (variant, self.unit.as_deref()), &answered);
+            let trial_ms = split.planned().stage.map_or(0, |stage| stage.trial_ms);
+            let by = (variant, self.unit.as_deref());
+            predicted::note(split.book(), (by, trial_ms), &answered);
         }
         let elapsed = clock.monotonic().saturating_sub(arrived);
         if let Some((book, exposure)) = self.exposure(caller) {

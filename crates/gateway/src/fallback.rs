@@ -123,8 +123,9 @@ impl Calls {
             let _kept = deciding.signature.get_or_init(|| Some(signature.clone()));
         }
         let of_service = model.timeout().unwrap_or(self.request_timeout);
-        let own_time = fallback.settings().timeout.unwrap_or(of_service);
-        let own_time = own_time.min(of_service);
+        let is_key_given = request.key.is_some();
+        let own_time = self.time_before_others((Some(model), &fallback), is_key_given);
+        let own_time = own_time.map_or(of_service, |own_time| own_time.min(of_service));
         let of_caller = arrival;
         let arrival = Arrival {
             time: arrival.time.min(own_time),
@@ -231,12 +232,31 @@ impl Calls {
             .await
     }
 
-    /// Tells whether another revision or service is there to stand in for a model.
-    pub(crate) fn has_others(&self, (model, fallback): (&Arc<ServedModel>, &Fallback)) -> bool {
+    /// Tells whether another revision or service is there to stand in for a model, or a graph.
+    pub(crate) fn has_others(
+        &self,
+        (model, fallback): (Option<&Arc<ServedModel>>, &Fallback),
+    ) -> bool {
         let revision = fallback.revision();
         let service = fallback.settings().service.as_ref();
-        revision.is_some_and(|other| !Arc::ptr_eq(&other, model))
+        revision.is_some_and(|other| model.is_none_or(|model| !Arc::ptr_eq(&other, model)))
             || service.is_some_and(|id| self.table.load().service(id).is_some())
+    }
+
+    /// Returns how long a model, or a graph, may take before something stands in for it. Where nothing is there that is to, the service deleted say,
+    /// there is no such time: it would only end calls. A last good answer may be there for whoever gives a key.
+    pub(crate) fn time_before_others(
+        &self,
+        (model, fallback): (Option<&Arc<ServedModel>>, &Fallback),
+        is_key_given: bool,
+    ) -> Option<Duration> {
+        let settings = fallback.settings();
+        let time = settings.timeout?;
+        let is_bound = !settings.stands_in()
+            || settings.value.is_some()
+            || is_key_given
+            || self.has_others((model, fallback));
+        is_bound.then_some(time)
     }
 
     /// Asks a model that stands in for another one; `None` if it gives no answer either.

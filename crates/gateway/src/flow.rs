@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::{Code, VersionState};
 use coracle_protocol::facts::VersionEntry;
-use coracle_protocol::flow::{Dialect, Meta, request_meta, with_meta};
+use coracle_protocol::flow::{Dialect, Meta, NO_VERSIONS, request_meta, with_meta};
 use coracle_protocol::seldon::{self as messages, Feedback};
 use coracle_protocol::v2::Forms;
 use coracle_protocol::{RequestError, tfs, v1, v2};
@@ -41,10 +41,6 @@ use crate::seldon;
 use crate::shadow::Sent;
 use crate::terms::Terms;
 use crate::trace::Trace;
-
-/// What is said to who asks for a version of a graph.
-pub(crate) const NO_VERSIONS: &str =
-    "a graph has no versions; its models are services of their own, which can be asked";
 
 impl<'a> Asked<'a> {
     /// Returns the flow that the request is for.
@@ -345,7 +341,7 @@ impl Calls {
             .at(call.arrived, terms)
             .traced(call.trace);
         let begun = walk.begun(body);
-        let (walk, message) = match begun {
+        let (walk, message) = match begun.await {
             Ok(begun) => begun,
             Err(failure) => {
                 flow.count(Err(failure.code));
@@ -358,14 +354,8 @@ impl Calls {
         };
         if let Some(copied) = copied {
             let elapsed = self.clock.monotonic().saturating_sub(arrived);
-            let given = match &answered {
-                Ok(led) => match led.instead.or(walk.fallback()) {
-                    None => Ok((led.body.as_slice(), elapsed)),
-                    // As of a model: what something else stood in for is a failure.
-                    Some(stood_in) => Err(stood_in.code),
-                },
-                Err(failure) => Err(failure.code),
-            };
+            let given = to_compare(&answered, walk.fallback());
+            let given = given.map(|body| Some((body?, elapsed)));
             self.shadows.finish_graph(*copied, flow, given);
         }
         // What is counted is what the graph did.
@@ -382,6 +372,22 @@ impl Calls {
             from_cache: false,
         });
         (encoded, walk.last_model())
+    }
+}
+
+/// Returns what a shadow's answer is compared with, where something stood in `on_the_way`.
+fn to_compare(
+    answered: &Result<Led, Failure>,
+    on_the_way: Option<StoodIn>,
+) -> Result<Option<&[u8]>, Code> {
+    match answered {
+        Ok(led) => match led.instead.or(on_the_way) {
+            None => Ok(Some(led.body.as_slice())),
+            // As of a model: who was sooner says of nobody that he failed, and what else stood in does.
+            Some(stood_in) if stood_in.was_sooner => Ok(None),
+            Some(stood_in) => Err(stood_in.code),
+        },
+        Err(failure) => Err(failure.code),
     }
 }
 
@@ -466,5 +472,39 @@ pub(crate) fn trouble_of(table: &ModelTable, ask: &FlowAsk) -> Option<String> {
                 targets.find_map(|target| target.model.trouble())
             }
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::StandIn;
+
+    #[test]
+    fn a_node_that_another_was_sooner_than_is_no_failure() {
+        let sooner = StoodIn {
+            was_sooner: true,
+            ..StoodIn::new(Code::DeadlineExceeded, StandIn::Service)
+        };
+        let failed = StoodIn::new(Code::Unavailable, StandIn::Constant);
+        let led = |instead| {
+            Ok(Led {
+                body: vec![1],
+                instead,
+            })
+        };
+        for (answered, on_the_way, expected) in [
+            (led(None), None, Ok(Some(&[1][..]))),
+            (led(None), Some(sooner), Ok(None)),
+            (led(None), Some(failed), Err(Code::Unavailable)),
+            (led(Some(failed)), Some(sooner), Err(Code::Unavailable)),
+            (
+                Err(Failure::new(Code::Internal, "")),
+                Some(sooner),
+                Err(Code::Internal),
+            ),
+        ] {
+            assert_eq!(to_compare(&answered, on_the_way), expected);
+        }
     }
 }

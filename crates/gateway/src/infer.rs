@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::{Clock, Code};
 use coracle_model::RunError;
-use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError};
+use coracle_protocol::{Call, DecodeContext, EncodeContext, RequestError, tfs};
 use coracle_serving::batch::{Ran, is_joint};
 use coracle_serving::experiment::Experiments;
 use coracle_serving::flow::FlowLease;
@@ -36,6 +36,8 @@ pub(crate) struct Calls {
     pub(crate) table: Arc<SharedTable>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) elements_max: usize,
+    /// The most bytes of a body, and of what a request has repeated.
+    pub(crate) body_max: usize,
     pub(crate) request_timeout: Duration,
     /// Where costly calls run.
     pub(crate) pool: Arc<ComputePool>,
@@ -89,10 +91,36 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// Returns one of whose caller no more is known than what he sent, and when that was there.
+    pub(crate) fn plain(codec: Codec, body: Bytes, arrived: Duration) -> Self {
+        Self {
+            codec,
+            body,
+            arrived,
+            timeout: None,
+            priority: None,
+            trace: None,
+            slot: None,
+            recording: None,
+            key: None,
+            is_watched: false,
+            begun: None,
+            of_flow: None,
+        }
+    }
+
     /// Returns how urgent it is: the head of a request goes before its body.
     pub(crate) fn priority(&self, call: &Call) -> Priority {
         let of_body = || Priority::from_wire(call.priority);
         self.priority.unwrap_or_else(of_body)
+    }
+
+    /// Returns how many bytes reading it comes to: TensorFlow Serving's messages may have a few elements repeated.
+    pub(crate) fn n_bytes(&self) -> usize {
+        match self.codec {
+            Codec::PredictMessage => tfs::predict_bytes(&self.body),
+            _ => self.body.len(),
+        }
     }
 
     /// Notes that its run begins now.
@@ -406,7 +434,7 @@ impl Calls {
         request: Request,
         arrival: Arrival,
     ) -> Result<Encoded, Failure> {
-        if model.cost().decode_placement(request.body.len()) == Placement::ComputePool {
+        if model.cost().decode_placement(request.n_bytes()) == Placement::ComputePool {
             let answer = self.answer_on_pool(model, lease, request, arrival);
             return Box::pin(answer).await;
         }
@@ -457,11 +485,12 @@ impl Calls {
             default_outputs: &signature.default_outputs,
             method: request.codec.method(),
             elements_max: self.elements_max,
+            filled_bytes_max: self.body_max,
             regions: self.shared_memory.as_ref(),
         };
         let call = request.codec.decode(&request.body, &ctx)?;
         let decode = self.clock.monotonic().saturating_sub(taken);
-        model.cost().record_decode(request.body.len(), decode);
+        model.cost().record_decode(request.n_bytes(), decode);
         let time = call
             .timeout
             .map_or(arrival.time, |time| time.min(arrival.time));

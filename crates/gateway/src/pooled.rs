@@ -259,7 +259,7 @@ impl Calls {
         let begun = request.begun.clone();
         let (waiting, joined) = model.batching().waits().then(oneshot::channel).unzip();
         let time_left = arrival.time_left(self.clock.monotonic());
-        let n_bytes = request.body.len();
+        let n_bytes = request.n_bytes();
         let ticket = Ticket {
             priority: request.priority.unwrap_or_default(),
             expected: model.cost().decoding(n_bytes),

@@ -424,12 +424,10 @@ fn by_metadata(table: &ModelTable, headers: &HeaderMap) -> Option<ServiceId> {
     let routes = table.routes().map(|(id, _)| id);
     let flows = table.flows().map(|(id, _)| id);
     let all = routes.chain(flows).chain(table.all_coming());
-    let mut ids: Vec<&ServiceId> = all.filter(|id| id.name == name).collect();
-    ids.dedup();
-    match ids.as_slice() {
-        [id] => Some((*id).clone()),
-        _ => None,
-    }
+    let mut ids = all.filter(|id| id.name == name);
+    let first = ids.next()?;
+    // No further than to another one of the name.
+    ids.all(|id| id == first).then(|| first.clone())
 }
 
 /// Returns the flow of a name, if there is one.

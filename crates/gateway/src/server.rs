@@ -188,8 +188,8 @@ impl Server {
             ..self.config.shared(clock)
         });
         let shared_memory = Arc::new(SharedMemory::new(self.config.allow_shared_memory));
-        let (around, elements_max) = ((&table, &shared.clock), self.config.limits.elements_max);
-        let shadows = Shadows::new(around, elements_max, self.chaos.clone());
+        let (around, limits) = ((&table, &shared.clock), &self.config.limits);
+        let shadows = Shadows::new(around, limits, self.chaos.clone());
         let pool = ComputePool::start(self.config.pool_limits(), Arc::clone(&shared.clock))?;
         let pool = Arc::new(pool);
         let (outlets, writers) = Outlets::start(
@@ -425,6 +425,7 @@ impl Worker {
                 table: self.table,
                 clock: Arc::clone(&self.shared.clock),
                 elements_max: limits.elements_max,
+                body_max: limits.body_max.as_usize(),
                 request_timeout: limits.request_timeout,
                 pool: self.pool,
                 worker: self.index,

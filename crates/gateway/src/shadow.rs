@@ -38,6 +38,7 @@ use self::report::{Published, Report};
 use crate::codec::Codec;
 use crate::connection::{Asked, Handler};
 use crate::infer::{OutputCopy, Request};
+use crate::limits::Limits;
 use crate::respond::Reply;
 use crate::route::ShadowForm;
 use crate::scope::Scope;
@@ -69,6 +70,7 @@ struct Inner {
     table: Arc<SharedTable>,
     clock: Arc<dyn Clock>,
     elements_max: usize,
+    filled_bytes_max: usize,
     /// Faults on purpose, if there may be some.
     chaos: Option<Chaos>,
     held: Arc<AtomicU64>,
@@ -97,17 +99,19 @@ impl Pair {
 
     /// Tells whether requests are still copied.
     fn is_wanted(&self, table: &ModelTable) -> bool {
-        let is_tapped = |target: &RouteTarget| {
-            let tap = target.model.shadow();
-            tap.is_some_and(|tap| tap.shadow() == self.shadow)
-        };
-        let flow = table.flow(&self.of).and_then(|flow| flow.shadow());
-        if flow.is_some_and(|tap| tap.shadow() == self.shadow) {
-            return true;
-        }
-        let route = table.service(&self.of);
-        route.is_some_and(|route| route.targets().iter().any(is_tapped))
+        has_tap(table, &self.of, |tap| tap.shadow() == self.shadow)
     }
+}
+
+/// Tells whether a service, or a graph, has such a shadow.
+fn has_tap(table: &ModelTable, of: &ServiceId, is_it: impl Fn(&ShadowTap) -> bool) -> bool {
+    let flow = table.flow(of).and_then(|flow| flow.shadow());
+    if flow.is_some_and(|tap| is_it(tap)) {
+        return true;
+    }
+    let is_tapped = |target: &RouteTarget| target.model.shadow().is_some_and(|tap| is_it(&tap));
+    let route = table.service(of);
+    route.is_some_and(|route| route.targets().iter().any(is_tapped))
 }
 
 /// What a service's answer was made of, for comparing.
@@ -283,17 +287,18 @@ impl Drop for Room {
 }
 
 impl Shadows {
-    /// Returns no copies yet; shadows are found in `table`, and requests for them may have so many elements.
+    /// Returns no copies yet; shadows are found in `table`, and requests for them have these limits.
     pub(crate) fn new(
         (table, clock): (&Arc<SharedTable>, &Arc<dyn Clock>),
-        elements_max: usize,
+        limits: &Limits,
         chaos: Option<Chaos>,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 table: Arc::clone(table),
                 clock: Arc::clone(clock),
-                elements_max,
+                elements_max: limits.elements_max,
+                filled_bytes_max: limits.body_max.as_usize(),
                 chaos,
                 held: Arc::default(),
                 pairs: RwLock::default(),
@@ -340,14 +345,16 @@ impl Shadows {
         }))
     }
 
-    /// Hands a copy of a request for a graph to its shadow, if there is room; `answer` is what it was given, and how long that took.
+    /// Hands a copy of a request for a graph to its shadow, if there is room; `answer` is what it was given, and how long that took, if that can be
+    /// compared.
     pub(crate) fn finish_graph(
         &self,
         begun: Begun,
         flow: &Flow,
-        answer: Result<(&[u8], Duration), Code>,
+        answer: Result<Option<(&[u8], Duration)>, Code>,
     ) {
-        let answer = answer.map(|(body, elapsed)| {
+        let answer = answer.map(|answer| {
+            let (body, elapsed) = answer?;
             let is_small = body.len() <= BYTES_MAX;
             is_small.then(|| Given::Body(Bytes::copy_from_slice(body), elapsed))
         });
@@ -452,6 +459,23 @@ impl Shadows {
         asked.map(|pair| pair.report()).collect()
     }
 
+    /// Says why nothing is known of a service's shadow.
+    fn absence(&self, of: &ServiceId) -> String {
+        let pairs = self.inner.pairs.read();
+        let pairs = pairs.unwrap_or_else(PoisonError::into_inner);
+        let is_full = pairs.len() >= SHADOWS_MAX && !pairs.contains_key(of);
+        drop(pairs);
+        let table = self.inner.table.load();
+        match is_full && has_tap(&table, of, |_any| true) {
+            true => format!(
+                "{of} is not compared with its shadow: {SHADOWS_MAX} services are compared already, the most that can be; take the annotation serving.coracle.dev/shadow off one that need not be"
+            ),
+            false => format!(
+                "no request of {of} was copied to a shadow; the annotation serving.coracle.dev/shadow of an InferenceService names one"
+            ),
+        }
+    }
+
     /// Returns what the metrics show of them.
     pub(crate) fn figures(&self) -> Vec<ShadowFigures> {
         self.expire();
@@ -477,9 +501,7 @@ impl Handler {
         };
         let reports = self.calls.shadows.reports(of);
         if let (Some(of), true) = (of, reports.is_empty()) {
-            let message = format!(
-                "no request of {of} was copied to a shadow; the annotation serving.coracle.dev/shadow of an InferenceService names one"
-            );
+            let message = self.calls.shadows.absence(of);
             return Reply::error(StatusCode::NOT_FOUND, &message);
         }
         match form {

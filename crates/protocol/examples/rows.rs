@@ -70,6 +70,7 @@ fn compare(
         default_outputs: &signature.default_outputs,
         method: None,
         elements_max: usize::MAX,
+        filled_bytes_max: usize::MAX,
         regions: &NoRegions,
     };
     // Both ways come to the same numbers.

@@ -38,6 +38,10 @@ pub enum Dialect {
     Grpc,
 }
 
+/// What is said to who asks for a version of a graph.
+pub const NO_VERSIONS: &str =
+    "a graph has no versions; its models are services of their own, which can be asked";
+
 /// The deepest lists that are averaged.
 const RANK: [i64; 8] = [-1; 8];
 

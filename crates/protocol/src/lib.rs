@@ -57,6 +57,8 @@ pub struct DecodeContext<'a> {
     pub method: Option<&'a str>,
     /// The most elements that one request may hold.
     pub elements_max: usize,
+    /// The most bytes of elements that a request does not write, but has repeated.
+    pub filled_bytes_max: usize,
     /// The shared memory that requests may name.
     pub regions: &'a dyn Regions,
 }

@@ -22,7 +22,7 @@ pub use graph::{graph_answer, graph_request};
 pub use message::{
     AskedVersion, SpecHead, decode_examples_message, decode_predict_message, encode_classification,
     encode_prediction, encode_regression, model_metadata_message, model_status_message,
-    read_version,
+    predict_bytes, read_version,
 };
 pub use rest::{
     decode_columns, decode_examples, encode_classes, encode_values, metadata, model_status,

@@ -218,6 +218,7 @@ fn every_protocol_and_datatype_gives_the_same_rows() {
         default_outputs: &signature.default_outputs,
         method: None,
         elements_max: 1_000,
+        filled_bytes_max: 8_000,
         regions: &NoRegions,
     };
     let mut seed = 7;

@@ -198,6 +198,7 @@ fn each_signature(
             default_outputs: &signature.default_outputs,
             method: None,
             elements_max: MOST,
+            filled_bytes_max: 8 * MOST,
             regions: &NoRegions,
         };
         match decode(&ctx) {

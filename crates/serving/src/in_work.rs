@@ -60,10 +60,10 @@ impl InWork {
         place.is_some()
     }
 
-    /// Adds the calls in work to `counts`, by how long they are at `now`.
-    pub(crate) fn count(&self, now: Duration, counts: &mut LatencyCounts) {
+    /// Adds the calls in work that began at `since` or later to `counts`, by how long they are at `now`.
+    pub(crate) fn count(&self, since: Duration, now: Duration, counts: &mut LatencyCounts) {
         let begun = self.begun.iter().map(|place| place.load(Ordering::Relaxed));
-        for begun in begun.filter(|begun| *begun > 0) {
+        for begun in begun.filter(|begun| *begun >= kept(since)) {
             let bucket = time_bucket(kept(now).saturating_sub(begun));
             if let Some(count) = counts.get_mut(bucket) {
                 *count += 1;
@@ -83,7 +83,7 @@ mod tests {
         let at = Duration::from_millis;
         let counts = |now| {
             let mut counts = [0; N_TIME_BUCKETS];
-            in_work.count(at(now), &mut counts);
+            in_work.count(Duration::ZERO, at(now), &mut counts);
             counts
         };
         let bucket = |ms: u64| time_bucket(ms * 1_000_000);
@@ -95,6 +95,9 @@ mod tests {
         let mut expected = [0; N_TIME_BUCKETS];
         (expected[bucket(1_000)], expected[bucket(100)]) = (2, 1);
         assert_eq!(counts(1_000), expected);
+        let mut late = [0; N_TIME_BUCKETS];
+        in_work.count(at(900), at(1_000), &mut late);
+        assert_eq!((late[bucket(100)], late.iter().sum::<u64>()), (1, 1));
         in_work.end(at(0));
         in_work.end(at(900));
         assert_eq!(counts(60_000)[N_TIME_BUCKETS - 1], 1);

@@ -43,6 +43,7 @@ mod route;
 mod served_model;
 mod shadow;
 mod statistics;
+mod teller;
 mod version;
 mod warm_up;
 
@@ -89,6 +90,7 @@ pub use route::{Draw, Route, RouteTarget};
 pub use served_model::{Lease, ModelCall, ProcessLease, ServedModel, TellHealth, Wake};
 pub use shadow::{SHADOWS_MAX, ShadowFigures, ShadowKept, ShadowSettings, ShadowTap};
 pub use statistics::{InFlight, ModelStatistics, Outcome, Protocol};
+pub use teller::Teller;
 pub use version::{
     IdleReason, IdleVersion, VersionPolicy, VersionSets, VersionStatus, VersionStep, next_step,
     wanted_versions,

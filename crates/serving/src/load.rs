@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::histogram::{N_TIME_BUCKETS, TIME_BOUNDS};
 use crate::plan::RevisionId;
+use crate::statistics::Judged;
 use crate::{ServedModel, SharedTable};
 use split::SplitModels;
 
@@ -32,9 +33,9 @@ pub struct RevisionLoad {
     pub n_started: u64,
     /// The number of calls that ended.
     pub n_finished: u64,
-    /// Those of them that stood in for another service's model: they are not among those below.
-    #[serde(default)]
-    pub n_stood_in: u64,
+    /// Those of them that the revision is not judged by, which are not among those below: they stood in for another service's model, or began before the trial.
+    #[serde(default, alias = "n_stood_in")]
+    pub n_unjudged: u64,
     /// Those of the others that failed, by whosever fault.
     #[serde(default)]
     pub n_failed: u64,
@@ -44,6 +45,9 @@ pub struct RevisionLoad {
     /// Calls that have not ended by the end of the window, by how long they are in work; known of revisions whose requests are compared.
     #[serde(default)]
     pub in_work: LatencyCounts,
+    /// Which trial of a rollout the revision was in by the end of the window, if that is known: what it is judged by came of calls that began in that one.
+    #[serde(default)]
+    pub trial: Option<u64>,
     /// The time of processors that its calls took.
     pub compute: Duration,
     /// The memory that its model holds.
@@ -68,12 +72,10 @@ pub struct LoadReport {
 struct Counters {
     flow_ns: u64,
     n_started: u64,
-    n_finished: u64,
-    n_stood_in: u64,
-    n_failed: u64,
+    judged: Judged,
     compute: Duration,
-    latency: Vec<u64>,
     in_work: LatencyCounts,
+    trial: u64,
 }
 
 impl Counters {
@@ -81,16 +83,14 @@ impl Counters {
         let statistics = model.statistics();
         // Read first: what ends meanwhile is told in both ways for now, and never in none.
         let in_work = statistics.in_work(now);
-        let (n_stood_in, n_failed, latency) = statistics.own();
+        let trial = statistics.trial();
         Self {
             flow_ns: statistics.flow_ns(now),
             n_started: statistics.started(),
-            n_finished: statistics.finished(),
-            n_stood_in,
-            n_failed,
+            judged: statistics.judged(),
             compute: statistics.compute_time(),
-            latency,
             in_work,
+            trial,
         }
     }
 }
@@ -200,23 +200,36 @@ fn load_between(
     // The sum wraps around. A service that was deleted and is back begins to count anew: less than nothing is nothing.
     let flow_ns = after.flow_ns.wrapping_sub(before.flow_ns);
     let flow_ns = u64::try_from(flow_ns.cast_signed()).unwrap_or(0);
-    let buckets = after.latency.iter().enumerate();
+    let before_trial;
+    // What another trial came to is none of this one's.
+    let judged_before = match before.trial == after.trial {
+        true => &before.judged,
+        false => {
+            before_trial = model.statistics().before_trial();
+            &before_trial
+        }
+    };
+    let buckets = after.judged.latency.iter().enumerate();
     let grown = buckets.map(|(index, count)| {
-        let n_before = before.latency.get(index).copied().unwrap_or(0);
+        let n_before = judged_before.latency.get(index).copied().unwrap_or(0);
         count.saturating_sub(n_before)
     });
     let mut latency = LatencyCounts::default();
     for (count, grown) in latency.iter_mut().zip(grown) {
         *count = grown;
     }
+    let grown = |after: u64, before: u64| after.saturating_sub(before);
+    let n_finished = grown(after.judged.n_ended, before.judged.n_ended);
+    let n_judged = grown(after.judged.n_finished, judged_before.n_finished);
     RevisionLoad {
         concurrency: flow_ns as f64 / window.as_nanos() as f64,
         n_started: after.n_started.saturating_sub(before.n_started),
-        n_finished: after.n_finished.saturating_sub(before.n_finished),
-        n_stood_in: after.n_stood_in.saturating_sub(before.n_stood_in),
-        n_failed: after.n_failed.saturating_sub(before.n_failed),
+        n_finished,
+        n_unjudged: n_finished.saturating_sub(n_judged),
+        n_failed: grown(after.judged.n_failed, judged_before.n_failed),
         latency,
         in_work: after.in_work,
+        trial: Some(after.trial),
         compute: after.compute.saturating_sub(before.compute),
         memory_bytes: model.memory_bytes(),
         n_waiting: u64::try_from(model.n_waiting()).unwrap_or(u64::MAX),
@@ -365,6 +378,45 @@ mod tests {
         );
     }
 
+    /// A trial begins within a window: what came before is none of its own, and is told for autoscaling.
+    #[test]
+    fn a_window_tells_what_was_done_in_the_trial_that_it_ends_in() {
+        let clock = Arc::new(ManualClock::new());
+        let model = of_revision("r");
+        let service = ServiceId {
+            namespace: "n".to_owned(),
+            name: "a".to_owned(),
+        };
+        let route = Arc::new(Route::single(Arc::clone(&model)));
+        let table = SharedTable::new(ModelTable::from_routes([(service, route)].into()));
+        let mut sampler = LoadSampler::new(Arc::new(table), clock.clone());
+        let own: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        let fail = || {
+            let call = model.start_call(0, own.monotonic(), &own);
+            call.finish(Protocol::V1, Err(Code::Internal));
+        };
+        let mut told = || {
+            clock.advance(Duration::from_secs(1));
+            let load = sampler.sample().unwrap().revisions.remove(0).1;
+            let latency: u64 = load.latency.iter().sum();
+            let n = (load.n_finished, load.n_unjudged, load.n_failed);
+            (load.trial, n, latency)
+        };
+        model.statistics().begin_trial(7, own.monotonic());
+        fail();
+        assert_eq!(told(), (Some(7), (1, 0, 1), 1));
+        let hanging = model.start_call(0, own.monotonic(), &own);
+        fail();
+        clock.advance(Duration::from_millis(1));
+        model.statistics().begin_trial(8, own.monotonic());
+        fail();
+        fail();
+        hanging.finish(Protocol::V1, Err(Code::Internal));
+        assert_eq!(told(), (Some(8), (4, 2, 2), 2));
+        fail();
+        assert_eq!(told(), (Some(8), (1, 0, 1), 1));
+    }
+
     #[test]
     fn failures_of_what_shares_requests_are_told_before_the_window_ends() {
         let clock = Arc::new(ManualClock::new());
@@ -442,12 +494,15 @@ mod tests {
         let before = Counters {
             flow_ns: 1 << 40,
             n_started: 9,
-            n_finished: 9,
-            n_stood_in: 0,
-            n_failed: 0,
+            judged: Judged {
+                n_ended: 9,
+                n_finished: 9,
+                n_failed: 0,
+                latency: vec![5; N_TIME_BUCKETS],
+            },
             compute: Duration::from_secs(1),
-            latency: vec![5; N_TIME_BUCKETS],
             in_work: LatencyCounts::default(),
+            trial: 0,
         };
         let after = Counters::of(&model, Duration::from_secs(2));
         let load = load_between(&model, &before, &after, Duration::from_secs(1));

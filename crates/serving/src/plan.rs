@@ -199,6 +199,9 @@ pub struct PlannedRoute {
     /// Whether what the targets answer is compared: then which of them takes a request is drawn.
     #[serde(default)]
     pub is_compared: bool,
+    /// Which trial of a rollout its targets are in; 0 is none. What began in another one is not compared.
+    #[serde(default)]
+    pub trial: u64,
     /// Who gets copies of the requests; `None` for nobody.
     #[serde(default)]
     pub shadow: Option<ShadowSettings>,

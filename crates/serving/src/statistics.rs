@@ -1,7 +1,7 @@
 //! What is counted: per event loop, without locks, summed when asked.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use coracle_base::{Clock, Code};
@@ -165,15 +165,16 @@ struct CallCounters {
     requests: [[AtomicU64; N_OUTCOMES]; Protocol::ALL.len()],
     rejections: [AtomicU64; Rejection::ALL.len()],
     exemplars: Exemplars,
-    /// Those of the calls above that were asked in place of another service's model.
-    stood_in: StoodInCounters,
+    /// Those of the calls above that the model is not judged by.
+    unjudged: UnjudgedCounters,
     /// Those of its own that have not ended, since they are watched.
     in_work: OnceLock<Box<InWork>>,
 }
 
-/// Calls that stood in for another service's model: a service has no say in when these come, nor in whether they are fit for it.
+/// Calls that stood in for another service's model: a service has no say in when these come, nor in whether they are fit for it. And those that began before
+/// the trial of a rollout that the model is in: they say how it was then.
 #[derive(Debug, Default)]
-struct StoodInCounters {
+struct UnjudgedCounters {
     finished: AtomicU64,
     failed: AtomicU64,
     latency: Histogram<N_TIME_BUCKETS>,
@@ -186,6 +187,23 @@ pub struct ModelStatistics {
     inferences: InferenceCounters,
     /// Whether it is kept when each call in work began.
     is_watched: AtomicBool,
+    /// Which trial of a rollout the model is in; 0 is none.
+    trial: AtomicU64,
+    /// When that began, on the monotonic clock.
+    trial_began_ns: AtomicU64,
+    /// What the model had done by then.
+    before_trial: Mutex<Judged>,
+}
+
+/// The calls that a model is judged by, of those that have ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Judged {
+    /// These and all others.
+    pub(crate) n_ended: u64,
+    pub(crate) n_finished: u64,
+    pub(crate) n_failed: u64,
+    /// By how long they took.
+    pub(crate) latency: Vec<u64>,
 }
 
 impl ModelStatistics {
@@ -194,6 +212,9 @@ impl ModelStatistics {
             calls: PerThread::new(n_workers),
             inferences: InferenceCounters::new(n_workers),
             is_watched: AtomicBool::new(false),
+            trial: AtomicU64::new(0),
+            trial_began_ns: AtomicU64::new(0),
+            before_trial: Mutex::default(),
         }
     }
 
@@ -222,11 +243,40 @@ impl ModelStatistics {
         self.is_watched.store(is_watched, Ordering::Relaxed);
     }
 
-    /// Returns the calls in work that were begun since they are watched, by how long they are at `now`; without those that stand in for others.
+    /// Lets the model be in this trial of a rollout; if it is another one than before, calls that began before `now` say nothing of the model any more.
+    pub(crate) fn begin_trial(&self, trial: u64, now: Duration) {
+        if self.trial() == trial {
+            return;
+        }
+        self.trial_began_ns.store(to_ns(now), Ordering::Relaxed);
+        *self.lock_before_trial() = self.judged();
+        // Who reads it reads what was before it.
+        self.trial.store(trial, Ordering::Release);
+    }
+
+    /// Returns which trial of a rollout the model is in; 0 is none.
+    pub(crate) fn trial(&self) -> u64 {
+        self.trial.load(Ordering::Acquire)
+    }
+
+    fn lock_before_trial(&self) -> MutexGuard<'_, Judged> {
+        self.before_trial
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what the model had done before the trial.
+    pub(crate) fn before_trial(&self) -> Judged {
+        self.lock_before_trial().clone()
+    }
+
+    /// Returns the calls in work that were begun since they are watched, and in the trial, by how long they are at `now`; without those that stand in for
+    /// others.
     pub(crate) fn in_work(&self, now: Duration) -> LatencyCounts {
         let mut counts = LatencyCounts::default();
+        let since = Duration::from_nanos(self.trial_began_ns.load(Ordering::Relaxed));
         for in_work in self.calls.iter().filter_map(|calls| calls.in_work.get()) {
-            in_work.count(now, &mut counts);
+            in_work.count(since, now, &mut counts);
         }
         counts
     }
@@ -243,6 +293,7 @@ impl ModelStatistics {
             started,
             clock,
             stands_in: false,
+            trial_began_ns: &self.trial_began_ns,
         }
     }
 
@@ -312,22 +363,23 @@ impl ModelStatistics {
         HistogramTotals::of(self.calls.iter().map(|calls| &calls.latency))
     }
 
-    /// Returns how many calls stood in for another service's model, and of all others how many failed, and the latencies:
-    /// by those a revision is judged.
-    pub(crate) fn own(&self) -> (u64, u64, Vec<u64>) {
-        let stood_in = HistogramTotals::of(self.calls.iter().map(|calls| &calls.stood_in.latency));
-        let n_stood_in = self.calls.sum(|calls| &calls.stood_in.finished);
-        let n_failed = self.calls.sum(|calls| &calls.stood_in.failed);
+    /// Returns the calls that the model is judged by.
+    pub(crate) fn judged(&self) -> Judged {
+        let unjudged = HistogramTotals::of(self.calls.iter().map(|calls| &calls.unjudged.latency));
+        let n_unjudged = self.calls.sum(|calls| &calls.unjudged.finished);
+        let n_failed = self.calls.sum(|calls| &calls.unjudged.failed);
         // These are read last: what ends meanwhile counts as the service's own for now, and never as less than none.
         let buckets = self.latency().buckets.into_iter();
-        let buckets = buckets.zip(stood_in.buckets);
-        (
-            n_stood_in,
-            self.ended()[1].0.saturating_sub(n_failed),
-            buckets
-                .map(|(all, stood_in)| all.saturating_sub(stood_in))
+        let buckets = buckets.zip(unjudged.buckets);
+        let n_ended = self.finished();
+        Judged {
+            n_ended,
+            n_finished: n_ended.saturating_sub(n_unjudged),
+            n_failed: self.ended()[1].0.saturating_sub(n_failed),
+            latency: buckets
+                .map(|(all, unjudged)| all.saturating_sub(unjudged))
                 .collect(),
-        )
+        }
     }
 
     /// Returns the bound that so many of 100 calls took at most; `None` if fewer than `n_least` have ended, or it is beyond the last bound.
@@ -387,6 +439,7 @@ pub struct InFlight<'a> {
     /// Tells when a call ends that is dropped.
     clock: &'a dyn Clock,
     stands_in: bool,
+    trial_began_ns: &'a AtomicU64,
 }
 
 impl InFlight<'_> {
@@ -402,6 +455,12 @@ impl InFlight<'_> {
     /// Leaves it in flight, for whoever counts its end.
     pub fn hand_over(self) {
         std::mem::forget(self);
+    }
+
+    /// Tells whether the model is judged by it.
+    fn is_judged(&self) -> bool {
+        let trial_began_ns = self.trial_began_ns.load(Ordering::Relaxed);
+        !self.stands_in && to_ns(self.started) >= trial_began_ns
     }
 
     fn no_longer_in_work(&self) {
@@ -425,6 +484,7 @@ impl InFlight<'_> {
 
     /// Counts the end of the call at `now`.
     pub fn finish(self, protocol: Protocol, outcome: Outcome, now: Duration) {
+        let is_judged = self.is_judged();
         let (slot, counters) = (self.slot, self.slot.counters);
         let elapsed_ns = to_ns(now.saturating_sub(self.started));
         let requests = &counters.requests[protocol.index()];
@@ -437,13 +497,14 @@ impl InFlight<'_> {
         }
         counters.flow.change(now, -1);
         slot.add(&counters.finished, 1);
-        if self.stands_in {
-            let stood_in = &counters.stood_in;
-            slot.add(&stood_in.finished, 1);
-            slot.add(&stood_in.failed, u64::from(outcome.is_err()));
+        if !is_judged {
+            let unjudged = &counters.unjudged;
+            slot.add(&unjudged.finished, 1);
+            slot.add(&unjudged.failed, u64::from(outcome.is_err()));
             let bucket = time_bucket(elapsed_ns);
-            stood_in.latency.add(&slot, bucket, elapsed_ns);
-        } else {
+            unjudged.latency.add(&slot, bucket, elapsed_ns);
+        }
+        if !self.stands_in {
             self.no_longer_in_work();
         }
         // Counted already.
@@ -456,9 +517,10 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.slot.counters.flow.change(self.clock.monotonic(), -1);
         self.slot.add(&self.slot.counters.finished, 1);
-        if self.stands_in {
-            self.slot.add(&self.slot.counters.stood_in.finished, 1);
-        } else {
+        if !self.is_judged() {
+            self.slot.add(&self.slot.counters.unjudged.finished, 1);
+        }
+        if !self.stands_in {
             self.no_longer_in_work();
         }
     }
@@ -518,10 +580,39 @@ mod tests {
         let late = Err(Code::DeadlineExceeded);
         assert_eq!(statistics.requests(Protocol::V1, late), 1);
         assert_eq!((statistics.finished(), statistics.in_flight()), (5, 0));
-        let (n_stood_in, n_failed, latency) = statistics.own();
-        assert_eq!((n_stood_in, n_failed), (3, 1));
-        assert_eq!(latency[time_bucket(50_000)], 2);
-        assert_eq!(latency.iter().sum::<u64>(), 2);
+        let judged = statistics.judged();
+        assert_eq!((judged.n_finished, judged.n_failed), (2, 1));
+        assert_eq!(judged.latency[time_bucket(50_000)], 2);
+        assert_eq!(judged.latency.iter().sum::<u64>(), 2);
+    }
+
+    /// Of a canary that is tried once more only what it did since then is told, whatever still hangs.
+    #[test]
+    fn calls_of_an_earlier_trial_say_nothing_of_this_one() {
+        let (statistics, clock) = (ModelStatistics::new(1), ManualClock::new());
+        let at = Duration::from_secs;
+        let start = |now| statistics.start(0, now, &clock);
+        let late = Err(Code::DeadlineExceeded);
+        statistics.watch(true);
+        statistics.begin_trial(7, at(1));
+        start(at(1)).finish(Protocol::V1, late, at(2));
+        let [hanging, left] = [2, 3].map(|seconds| start(at(seconds)));
+        assert_eq!(statistics.in_work(at(4)).iter().sum::<u64>(), 2);
+        statistics.begin_trial(8, at(5));
+        let before = statistics.before_trial();
+        assert_eq!((before.n_finished, before.n_failed), (1, 1));
+        let own = start(at(5));
+        assert_eq!(statistics.in_work(at(6)).iter().sum::<u64>(), 1);
+        hanging.finish(Protocol::V1, late, at(9));
+        drop(left);
+        own.finish(Protocol::V1, Ok(()), at(9));
+        // It is the same one until there is another.
+        statistics.begin_trial(8, at(10));
+        let judged = statistics.judged();
+        assert_eq!((judged.n_ended, judged.n_finished), (4, 2));
+        assert_eq!((judged.n_failed, statistics.trial()), (1, 8));
+        assert_eq!(judged.latency.iter().sum::<u64>(), 2);
+        assert_eq!(statistics.in_work(at(10)).iter().sum::<u64>(), 0);
     }
 
     #[test]

@@ -315,7 +315,7 @@ fn sigterm_stops_the_server_in_peace_and_json_logs_are_json() {
 
 #[test]
 fn refusals_name_the_next_step() {
-    let cases: [(&[&str], i32, &str); 8] = [
+    let cases: [(&[&str], i32, &str); 9] = [
         (
             &["serve"],
             1,
@@ -343,6 +343,8 @@ fn refusals_name_the_next_step() {
         ),
         (&["serve", "IRIS", "--model_nam", "x"], 2, "--model"),
         (&["sevre", "IRIS"], 2, "serve"),
+        // Names come from others, too: nothing that a terminal obeys is printed.
+        (&["rollout", "a\u{7}\u{202e}"], 2, "'a\\u202e'"),
         (
             &["serve", "IRIS", "IRIS", "--port", "0"],
             1,

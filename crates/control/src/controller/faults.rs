@@ -2,6 +2,7 @@
 
 use coracle_api::inference_service::{NAME_PATTERN, is_name};
 use coracle_api::structural::Cause;
+use coracle_base::Printable;
 use serde_json::{Value, json};
 
 use crate::object;
@@ -104,6 +105,20 @@ pub(super) fn name_length(field: &str, name: &str, most: usize) -> Result<(), Ca
             Err(Cause::invalid(field, &json!(format!("{shown}...")), &why))
         }
         _ => Ok(()),
+    }
+}
+
+/// Checks a name that reports and metrics show.
+pub(super) fn shown_name(field: &str, name: &str, most: usize) -> Result<(), Cause> {
+    name_length(field, name, most)?;
+    let is_line = !name.contains(['\n', '\t']);
+    match is_line && Printable(name).to_string() == name {
+        true => Ok(()),
+        false => Err(Cause::invalid(
+            field,
+            &json!(name),
+            "must have no control characters, nor any that turn the direction of writing",
+        )),
     }
 }
 

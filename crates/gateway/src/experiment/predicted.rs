@@ -18,8 +18,8 @@ enum Own {
     Label(String),
 }
 
-/// Tells a rollout's book what a variant predicted for a unit, if there is one.
-pub(super) fn note(book: &Book, by: (&str, Option<&str>), answered: &Answered) {
+/// Tells a rollout's book what a variant predicted for a unit, if there is one, in which trial.
+pub(super) fn note(book: &Book, (by, trial_ms): ((&str, Option<&str>), u64), answered: &Answered) {
     let outputs = answered.outputs().iter();
     let columns: Vec<(String, Own)> = outputs
         .flat_map(|(name, tensor)| first_row(name, tensor))
@@ -31,7 +31,7 @@ pub(super) fn note(book: &Book, by: (&str, Option<&str>), answered: &Answered) {
         };
         (name.clone(), predicted)
     });
-    book.predicted(by, predicted);
+    book.predicted(by, trial_ms, predicted);
 }
 
 fn first_row(name: &str, tensor: &Tensor) -> Vec<(String, Own)> {

@@ -96,7 +96,7 @@ mod tests {
 
     /// Asks the first, which `answer` answers, then the second.
     fn given(codec: &Codec, [first, second]: [&[u8]; 2], answer: &[u8]) -> Option<Encoded> {
-        let of = |body: &[u8]| asked(codec, &Bytes::copy_from_slice(body)).unwrap();
+        let of = |body: &[u8]| asked("/a", codec, &Bytes::copy_from_slice(body)).unwrap();
         let came = Came {
             asked: of(first).0,
             body: answer.to_vec(),
@@ -204,8 +204,40 @@ mod tests {
         assert!(given(&Codec::Grpc, [&shares, &shares], &message).is_some());
         // What is written to its caller's memory is not in the answer.
         let region = r#", "outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]"#;
-        let (asked, _id) = asked(&V2, &Bytes::from(tensor(1, region))).unwrap();
+        let (asked, _id) = asked("/a", &V2, &Bytes::from(tensor(1, region))).unwrap();
         assert!(!asked.is_answered_here());
+    }
+
+    /// Each model of a program, and each version, answers for itself.
+    #[test]
+    fn another_model_or_version_has_another_answer() {
+        let of_model = |name: &str, version: &str| {
+            let mut request = ModelInferRequest {
+                model_name: name.to_owned(),
+                model_version: version.to_owned(),
+                ..ModelInferRequest::default()
+            };
+            request.inputs.push(Default::default());
+            request.inputs[0].shape = vec![1, 2];
+            request.encode_to_vec()
+        };
+        let message = frame(&ModelInferResponse::default());
+        let of_a = of_model("a", "1");
+        for other in [of_model("b", "1"), of_model("a", "2"), of_model("a", "")] {
+            assert_eq!(given(&Codec::Grpc, [&of_a, &other], &message), None);
+        }
+        assert!(given(&Codec::Grpc, [&of_a, &of_a], &message).is_some());
+        let body = Bytes::from(tensor(1, ""));
+        let at = |target: &str| asked(target, &V2, &body).unwrap().0;
+        let path = "/v2/models/a/infer";
+        for other in [
+            "/v2/models/b/infer",
+            "/v2/models/a/versions/2/infer",
+            "/v2/models/a/infer?x=1",
+        ] {
+            assert_ne!(at(path), at(other), "{other}");
+        }
+        assert_eq!(at(path), at(path));
     }
 
     #[test]

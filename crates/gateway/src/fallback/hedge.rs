@@ -4,12 +4,14 @@
 //! The model's call goes on where the other one was sooner, though nobody waits for it: what is counted is what the model did, and a canary that takes long is to
 //! be seen to. It is cancelled where its caller goes.
 
-use std::pin::pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use coracle_base::Code;
-use coracle_serving::{Fallback, HedgeTo, ServedModel};
+use coracle_serving::{Fallback, HedgeTo, Route, ServedModel};
 use tokio::task::JoinHandle;
 
 use super::{Deciding, is_ours};
@@ -35,12 +37,39 @@ impl Drop for Own {
 impl Own {
     async fn ended(&mut self) -> Result<Encoded, Failure> {
         let ended = (&mut self.0).await;
-        ended.unwrap_or_else(|lost| {
-            let message = format!(
-                "the call was lost ({lost}); this is a defect of the server, not of the request"
-            );
-            Err(Failure::new(Code::Internal, message))
-        })
+        ended.unwrap_or_else(|_lost| Err(lost()))
+    }
+}
+
+/// What a call that panicked comes to; what it said then is not its caller's.
+fn lost() -> Failure {
+    let message = "the call was lost; this is a defect of the server, not of the request";
+    Failure::new(Code::Internal, message)
+}
+
+/// Returns what a call comes to, which has failed if it panics: as one that is a task of its own.
+async fn caught(call: impl Future<Output = Result<Encoded, Failure>>) -> Result<Encoded, Failure> {
+    let mut call = pin!(call);
+    std::future::poll_fn(|ctx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(ctx)));
+        polled.unwrap_or_else(|_panic| Poll::Ready(Err(lost())))
+    })
+    .await
+}
+
+/// Who is asked, too.
+enum Other {
+    Revision(Arc<ServedModel>),
+    Service(Arc<Route>),
+}
+
+impl Other {
+    /// Returns its model. A service's split is asked for that, and so not sooner than it must.
+    fn model(&self) -> (Arc<ServedModel>, StandIn) {
+        match self {
+            Self::Revision(model) => (Arc::clone(model), StandIn::Revision),
+            Self::Service(route) => (Arc::clone(route.choose()), StandIn::Service),
+        }
     }
 }
 
@@ -57,23 +86,21 @@ impl Calls {
         deciding.turns.hedge_after(model, after, now)
     }
 
-    /// Returns who is asked, too, if there is somebody; a service's split is asked for that, and so not sooner than it must.
-    fn hedge_to(
-        &self,
-        model: &Arc<ServedModel>,
-        fallback: &Fallback,
-    ) -> Option<(Arc<ServedModel>, StandIn)> {
+    /// Returns who is asked, too, if there is somebody.
+    fn hedge_to(&self, model: &Arc<ServedModel>, fallback: &Fallback) -> Option<Other> {
         let settings = fallback.settings();
-        let (other, by) = match settings.hedge_to? {
-            HedgeTo::Revision => (fallback.revision()?, StandIn::Revision),
+        match settings.hedge_to? {
+            HedgeTo::Revision => {
+                let other = fallback.revision();
+                let other = other.filter(|other| !Arc::ptr_eq(other, model));
+                other.map(Other::Revision)
+            }
             HedgeTo::Service => {
                 let table = self.table.load();
                 let route = table.service(settings.service.as_ref()?)?;
-                (Arc::clone(route.choose()), StandIn::Service)
+                Some(Other::Service(Arc::clone(route)))
             }
-        };
-        let is_other = !Arc::ptr_eq(&other, model);
-        is_other.then_some((other, by))
+        }
     }
 
     /// Asks the model, and another one where that is to be and it has not answered by then.
@@ -106,7 +133,8 @@ impl Calls {
         (arrival, own_time, of_caller): (Arrival, Duration, Arrival),
         after: Duration,
     ) -> Hedged {
-        let mut own = Own(tokio::spawn({
+        // It owns what it needs, as one that may have to go on by itself.
+        let own = {
             let (calls, model) = (self.clone(), Arc::clone(model));
             let (fallback, deciding) = (Arc::clone(fallback), Arc::clone(deciding));
             let request = request.clone();
@@ -116,20 +144,26 @@ impl Calls {
                     .tried(&model, both, &request, (arrival, own_time))
                     .await
             }
-        }));
+        };
+        let mut own: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(caught(own));
         let alone = |result| Hedged {
             result,
             asked: None,
         };
-        if let Ok(result) = tokio::time::timeout(after, own.ended()).await {
+        if let Ok(result) = tokio::time::timeout(after, &mut own).await {
             return alone(result);
         }
-        let Some((other, by)) = self.hedge_to(model, fallback) else {
-            return alone(own.ended().await);
+        let Some(other) = self.hedge_to(model, fallback) else {
+            return alone(own.await);
         };
         if !deciding.turns.withdraw(self.clock.monotonic()) {
-            return alone(own.ended().await);
+            return alone(own.await);
         }
+        let (other, by) = other.model();
+        if Arc::ptr_eq(&other, model) {
+            return alone(own.await);
+        }
+        let mut own = Own(tokio::spawn(own));
         fallback.count_hedge();
         let stood_in = StoodIn {
             code: Code::DeadlineExceeded,
@@ -178,5 +212,21 @@ impl Calls {
             let outcome = own.ended().await.map(drop).map_err(|failure| failure.code);
             call.finish(protocol, outcome);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_panics_has_failed_and_says_no_more() {
+        let call = async { panic!("what only the log is to say") };
+        let failure = caught(call).await.unwrap_err();
+        assert_eq!(failure.code, Code::Internal);
+        assert_eq!(failure.message, lost().message);
+        let spawned = tokio::spawn(async { panic!("what only the log is to say") });
+        let failure = Own(spawned).ended().await.unwrap_err();
+        assert_eq!(failure.message, lost().message);
     }
 }

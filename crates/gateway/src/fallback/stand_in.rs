@@ -107,7 +107,7 @@ impl Calls {
         if wanted.fallback.settings().value.is_none() && wanted.request.key.is_none() {
             return None;
         }
-        let n_bytes = wanted.request.body.len();
+        let n_bytes = wanted.request.n_bytes();
         let cost = wanted.model.cost();
         if cost.decode_placement(n_bytes) == Placement::EventLoop {
             return self.make(&wanted);
@@ -146,6 +146,7 @@ impl Calls {
             default_outputs: &signature.default_outputs,
             method: request.codec.method(),
             elements_max: self.elements_max,
+            filled_bytes_max: self.body_max,
             regions: self.shared_memory.as_ref(),
         };
         let call = request.codec.decode(&request.body, &ctx).ok()?;

@@ -8,7 +8,7 @@ use coracle_base::{Clock, ManualClock};
 use coracle_protocol::Call;
 use coracle_serving::{
     BulkheadSettings, Chaos, ChaosFault, ChaosTarget, FallbackMemory, HedgeAfter, HedgeTo,
-    ModelTable, Protocol, Refusal, Route, ServiceId, SharedTable,
+    ModelTable, Protocol, Refusal, Route, RouteTarget, ServiceId, SharedTable,
 };
 use coracle_tensor::{Tensor, Values};
 use tokio::time::Instant;
@@ -108,18 +108,12 @@ impl Two {
 
     fn request(&self, timeout: Option<Duration>) -> Request {
         Request {
-            codec: Codec::V1 { method: None },
-            body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
-            arrived: self.calls.clock.monotonic(),
             timeout,
-            priority: None,
-            trace: None,
-            slot: None,
-            recording: None,
-            key: None,
-            is_watched: false,
-            begun: None,
-            of_flow: None,
+            ..Request::plain(
+                Codec::V1 { method: None },
+                Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
+                self.calls.clock.monotonic(),
+            )
         }
     }
 
@@ -700,6 +694,57 @@ async fn second_attempts_have_a_budget() {
     assert!((100..=160).contains(&n_hedges), "{n_hedges}");
 }
 
+/// A task of its own is for those that are waited for beside another one.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_soon_answered_is_no_task() {
+    let two = Two::new(&hedged());
+    let n_tasks = || {
+        let metrics = tokio::runtime::Handle::current().metrics();
+        metrics.num_alive_tasks()
+    };
+    for (latency, n_expected) in [(AFTER * 3 / 4, 0), (3 * AFTER, 1)] {
+        two.strike("first", slow(latency));
+        two.strike("next", slow(HOUR));
+        let half = async |time| {
+            tokio::time::sleep(time).await;
+            n_tasks()
+        };
+        let (_answer, before, after) =
+            tokio::join!(two.ask(None), half(AFTER / 2), half(2 * AFTER));
+        assert_eq!((before, after), (0, n_expected), "{latency:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_asked_in_the_end_takes_no_turn_of_a_split() {
+    let mut two = Two::new(&FallbackSettings {
+        hedge: Some(HedgeAfter::Time(Duration::from_millis(1))),
+        ..hedged()
+    });
+    let half = |name: &str| RouteTarget {
+        model: Arc::new(one(name)),
+        percent: 50,
+        tags: Vec::new(),
+    };
+    let route = Arc::new(Route::try_new(vec![half("a"), half("b")], None).unwrap());
+    let table = ModelTable::from_routes([(id("next"), Arc::clone(&route))].into());
+    two.calls.table = Arc::new(SharedTable::new(table));
+    two.strike("first", slow(Duration::from_millis(2)));
+    let n_hedges = || two.first.fallback().unwrap().n_hedges().0;
+    let turn = || route.choose().name().to_owned();
+    let mut n_refused = 0;
+    for _ in 0..300 {
+        let (before, n_before) = (turn(), n_hedges());
+        assert!(two.ask(None).await.0.is_ok());
+        if n_hedges() == n_before {
+            // Nobody has had one in between.
+            assert_ne!(turn(), before);
+            n_refused += 1;
+        }
+    }
+    assert!(n_refused > 0);
+}
+
 /// A call that its caller has left is wanted by nobody.
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_goes_ends_both_attempts() {
@@ -717,5 +762,38 @@ async fn a_caller_that_goes_ends_both_attempts() {
             assert_eq!(statistics.requests(Protocol::V1, Ok(())), 0);
         }
         assert_eq!(two.counted(Err(Code::DeadlineExceeded)), 0);
+    }
+}
+
+/// Where nobody is there to answer in its place a model has the time that it would have without.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_stand_in_holds_while_there_is_one() {
+    let two = Two::new(&FallbackSettings::default());
+    two.strike("first", slow(3 * SECOND));
+    let by = |name: &str, value: Option<&str>| FallbackSettings {
+        service: Some(id(name)),
+        value: value.map(str::to_owned),
+        timeout: Some(SECOND),
+        ..FallbackSettings::default()
+    };
+    let of_others = FallbackSettings {
+        service: None,
+        key: Some("x-user".to_owned()),
+        ..by("", None)
+    };
+    for (settings, answered, seconds) in [
+        (by("next", None), Some(StandIn::Service), 1),
+        (by("gone", None), None, 3),
+        (by("gone", Some("7")), Some(StandIn::Constant), 1),
+        (of_others, None, 3),
+    ] {
+        two.first.set_fallback(Some(&settings));
+        let (by, took) = two.ask(None).await;
+        let took = took.as_secs_f64().round();
+        assert_eq!(
+            (by, took),
+            (Ok(answered), f64::from(seconds)),
+            "{settings:?}"
+        );
     }
 }

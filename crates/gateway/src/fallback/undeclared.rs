@@ -16,28 +16,42 @@ use coracle_serving::{Protocol, ServedModel};
 use coracle_tensor::{DType, Tensor};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::stand_in::{Values, marked, tensor};
 use crate::codec::{Codec, Encoded, StandIn, StoodIn};
 
 /// The name of an output that nobody names.
 const OUTPUT: &str = "predict";
+/// The most bytes that are kept of what is asked for: rows are not, and what else is said of an answer is short.
+const ASKED_BYTES_MAX: usize = 64 << 10;
 /// The parameter of an output that is to be written to the caller's memory.
 const REGION: &str = "shared_memory_region";
 
 /// What a request says of the answer that it wants: two that say the same want the same of a model, but for what they put in.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Asked {
+    /// Where it is asked: the path, which names a model and its version, and the query.
+    target: String,
     protocol: Protocol,
     n_rows: usize,
     /// The outputs by name; none for the default.
     outputs: Vec<String>,
-    /// What else is said of the answer, such as that it is wanted in binary or by which method, as its protocol writes it; `None` if they are wanted where no answer of one's own is: in the caller's memory.
+    /// What else is said of the answer, such as that it is wanted in binary or by which method, as its protocol writes it; `None` if they are wanted where no answer of one's own is: in the caller's memory, or if that is too much to be kept.
     forms: Option<Vec<u8>>,
 }
 
 impl Asked {
+    /// Returns it as that of a request whose answer is not kept, if it is too long itself.
+    fn bounded(self) -> Self {
+        let is_too_long = self.n_bytes() > ASKED_BYTES_MAX;
+        Self {
+            forms: self.forms.filter(|_| !is_too_long),
+            ..self
+        }
+    }
+
     /// Tells whether such an answer is all that there is of it.
     pub(crate) fn is_answered_here(&self) -> bool {
         self.forms.is_some()
@@ -46,7 +60,7 @@ impl Asked {
     pub(super) fn n_bytes(&self) -> usize {
         let names: usize = self.outputs.iter().map(String::len).sum();
         let of_each = self.outputs.len() * size_of::<String>();
-        names + of_each + self.forms.as_ref().map_or(0, Vec::len)
+        names + of_each + self.target.len() + self.forms.as_ref().map_or(0, Vec::len)
     }
 }
 
@@ -57,7 +71,7 @@ pub(crate) fn undeclared(
     (codec, body): (&Codec, &Bytes),
     (code, elements_max): (Code, usize),
 ) -> Option<Encoded> {
-    let (asked, id) = asked(codec, body)?;
+    let (asked, id) = asked("", codec, body)?;
     let values: Vec<(String, Value)> = match Values::read(value)? {
         Values::One(value) => {
             let mut names = asked.outputs.iter();
@@ -161,67 +175,81 @@ fn spec(name: &str, value: &Value) -> Option<TensorSpec> {
     })
 }
 
-/// Reads as much of a request as that, and its id; `None` if it is none, or in a protocol whose answers say more.
-pub(crate) fn asked(codec: &Codec, body: &Bytes) -> Option<(Asked, Option<String>)> {
+/// Reads as much of a request to `target` as that, and its id; `None` if it is none, or in a protocol whose answers say more.
+pub(crate) fn asked(target: &str, codec: &Codec, body: &Bytes) -> Option<(Asked, Option<String>)> {
+    let target = target.to_owned();
     let protocol = codec.protocol();
     match codec {
         Codec::V1 { method: None } => {
-            let of_v1: OfV1 = serde_json::from_slice(body).ok()?;
+            let of_v1: OfV1<'_> = serde_json::from_slice(body).ok()?;
             let asked = Asked {
+                target,
                 protocol,
                 n_rows: of_v1.n_rows?,
                 outputs: Vec::new(),
-                forms: Some(serde_json::to_vec(&of_v1.others).ok()?),
+                forms: match of_v1.others {
+                    Some(others) => Some(serde_json::to_vec(&others).ok()?),
+                    None => None,
+                },
             };
-            Some((asked, None))
+            Some((asked.bounded(), None))
         }
         Codec::V2 {
             method: None,
             json_length,
-        } => asked_in_v2(body.get(..json_length.unwrap_or(body.len()))?),
+        } => asked_in_v2(target, body.get(..json_length.unwrap_or(body.len()))?),
         Codec::Grpc => {
             let request: ModelInferRequest = decode(body.clone()).ok()?;
             let n_rows = *request.inputs.first()?.shape.first()?;
             let mut outputs = request.outputs.iter();
             let is_elsewhere = outputs.any(|output| output.parameters.contains_key(REGION));
             let wanted = ModelInferRequest {
+                model_name: request.model_name,
+                model_version: request.model_version,
                 parameters: request.parameters,
                 outputs: request.outputs,
                 ..ModelInferRequest::default()
             };
             let asked = Asked {
+                target,
                 protocol,
                 n_rows: usize::try_from(n_rows).ok()?,
                 forms: (!is_elsewhere).then(|| wanted.encode_to_vec()),
                 outputs: wanted.outputs.into_iter().map(|one| one.name).collect(),
             };
-            Some((asked, Some(request.id).filter(|id| !id.is_empty())))
+            Some((
+                asked.bounded(),
+                Some(request.id).filter(|id| !id.is_empty()),
+            ))
         }
         _ => None,
     }
 }
 
 /// What a V1 request says.
-#[derive(Default)]
-struct OfV1 {
+struct OfV1<'a> {
     /// The number of its `instances`, if it has some.
     n_rows: Option<usize>,
-    /// What it says besides its rows.
-    others: BTreeMap<String, Value>,
+    /// What it says besides its rows, as it is written; `None` if that is too much to be kept.
+    others: Option<BTreeMap<String, &'a RawValue>>,
 }
 
-impl<'de> Deserialize<'de> for OfV1 {
+impl<'de> Deserialize<'de> for OfV1<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
         impl<'de> Visitor<'de> for Fields {
-            type Value = OfV1;
+            type Value = OfV1<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<OfV1, A::Error> {
-                let mut found = OfV1::default();
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<OfV1<'de>, A::Error> {
+                let mut found = OfV1 {
+                    n_rows: None,
+                    others: Some(BTreeMap::new()),
+                };
+                let mut n_left = ASKED_BYTES_MAX;
                 while let Some(key) = entries.next_key::<String>()? {
                     match key.as_str() {
                         "instances" if found.n_rows.is_some() => {
@@ -230,7 +258,17 @@ impl<'de> Deserialize<'de> for OfV1 {
                         "instances" => {
                             found.n_rows = Some(entries.next_value::<Vec<IgnoredAny>>()?.len());
                         }
-                        _ => drop(found.others.insert(key, entries.next_value()?)),
+                        _ => {
+                            let value: &RawValue = entries.next_value()?;
+                            let n_bytes = key.len() + value.get().len();
+                            match (&mut found.others, n_left.checked_sub(n_bytes)) {
+                                (Some(others), Some(left)) => {
+                                    n_left = left;
+                                    others.insert(key, value);
+                                }
+                                (others, _) => *others = None,
+                            }
+                        }
                     }
                 }
                 Ok(found)
@@ -240,42 +278,54 @@ impl<'de> Deserialize<'de> for OfV1 {
     }
 }
 
-fn asked_in_v2(json: &[u8]) -> Option<(Asked, Option<String>)> {
+fn asked_in_v2(target: String, json: &[u8]) -> Option<(Asked, Option<String>)> {
     #[derive(Deserialize)]
-    struct OfV2 {
+    struct OfV2<'a> {
         #[serde(default)]
         id: Option<String>,
         inputs: Vec<Input>,
-        #[serde(default)]
-        outputs: Option<Vec<Output>>,
-        #[serde(default)]
-        parameters: Option<Map<String, Value>>,
+        #[serde(borrow, default)]
+        outputs: Option<Vec<Output<'a>>>,
+        #[serde(borrow, default)]
+        parameters: Option<&'a RawValue>,
     }
     #[derive(Deserialize)]
     struct Input {
         shape: Vec<usize>,
     }
     #[derive(Deserialize)]
-    struct Output {
+    struct Output<'a> {
         name: String,
-        #[serde(default)]
-        parameters: Option<Value>,
+        #[serde(borrow, default)]
+        parameters: Option<&'a RawValue>,
     }
-    let of_v2: OfV2 = serde_json::from_slice(json).ok()?;
+    let of_v2: OfV2<'_> = serde_json::from_slice(json).ok()?;
     let outputs = of_v2.outputs.unwrap_or_default();
-    let parameters = outputs.iter().map(|output| output.parameters.as_ref());
-    let parameters: Vec<Option<&Value>> = parameters.collect();
-    let mut given = parameters.iter().flatten();
-    let is_elsewhere = given.any(|given| given.get(REGION).is_some());
-    let of_request = of_v2.parameters.unwrap_or_default();
-    let forms = serde_json::to_vec(&(of_request, parameters)).ok()?;
+    let of_outputs = || outputs.iter().map(|output| output.parameters);
+    let given = of_outputs().chain([of_v2.parameters]).flatten();
+    let n_bytes: usize = given.map(|given| given.get().len()).sum();
+    let forms = match n_bytes <= ASKED_BYTES_MAX && !of_outputs().flatten().any(names_region) {
+        true => {
+            let of_outputs: Vec<Option<&RawValue>> = of_outputs().collect();
+            Some(serde_json::to_vec(&(of_v2.parameters, of_outputs)).ok()?)
+        }
+        false => None,
+    };
     let asked = Asked {
+        target,
         protocol: Protocol::V2,
         n_rows: *of_v2.inputs.first()?.shape.first()?,
-        forms: (!is_elsewhere).then_some(forms),
+        forms,
         outputs: outputs.into_iter().map(|output| output.name).collect(),
     };
-    Some((asked, of_v2.id))
+    Some((asked.bounded(), of_v2.id))
+}
+
+/// Tells whether the parameters of an output say that it is to be written to the caller's memory.
+fn names_region(parameters: &RawValue) -> bool {
+    let parameters: Result<BTreeMap<String, IgnoredAny>, _> =
+        serde_json::from_str(parameters.get());
+    parameters.is_ok_and(|parameters| parameters.contains_key(REGION))
 }
 
 #[cfg(test)]
@@ -312,6 +362,46 @@ mod tests {
         let text = |n_bytes: usize| format!("\"{}\"", "x".repeat(n_bytes));
         assert!(given(&text(8 * 40), &V2, &body("")).is_some());
         assert_eq!(given(&text(8 * 60), &V2, &body("")), None);
+    }
+
+    /// Nor is it taken for the answer to another one that is as long.
+    #[test]
+    fn what_says_too_much_of_its_answer_is_not_kept() {
+        let rows = r#""instances": [[1], [2]]"#;
+        let tensor =
+            r#""inputs": [{"name": "x", "shape": [2], "datatype": "FP64", "data": [1, 2]}]"#;
+        let many = |n: usize| vec![r#"{"name": "y"}"#; n].join(",");
+        for n_bytes in [100, ASKED_BYTES_MAX] {
+            let text = "x".repeat(n_bytes);
+            let fields: String = (0..n_bytes / 8).map(|n| format!(r#", "{n}": 1"#)).collect();
+            for (codec, body) in [
+                (&V1, format!(r#"{{{rows}, "more": [1, "{text}"]}}"#)),
+                (&V1, format!(r#"{{"more": "{text}", {rows}, "other": 1}}"#)),
+                (&V1, format!("{{{rows}{fields}{fields}}}")),
+                (
+                    &V2,
+                    format!(r#"{{{tensor}, "parameters": {{"a": "{text}"}}}}"#),
+                ),
+                (
+                    &V2,
+                    format!(r#"{{{tensor}, "outputs": [{{"name": "{text}"}}]}}"#),
+                ),
+                (
+                    &V2,
+                    format!(r#"{{{tensor}, "outputs": [{}]}}"#, many(n_bytes / 8)),
+                ),
+                (
+                    &V2,
+                    format!(
+                        r#"{{{tensor}, "outputs": [{{"name": "y", "parameters": {{"a": "{text}"}}}}]}}"#
+                    ),
+                ),
+            ] {
+                let (asked, _id) = asked("/a", codec, &Bytes::from(body)).unwrap();
+                assert_eq!(asked.n_rows, 2);
+                assert_eq!(asked.is_answered_here(), n_bytes == 100);
+            }
+        }
     }
 
     #[test]

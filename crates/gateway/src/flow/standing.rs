@@ -55,18 +55,11 @@ impl Calls {
         let key = settings.key.as_deref();
         let key = key.and_then(|name| only_value(call.caller.headers, name));
         let request = Request {
-            codec,
-            body: body.clone(),
-            arrived: call.arrived,
             timeout: call.terms.timeout,
             priority: call.terms.priority,
             trace: call.trace,
-            slot: None,
-            recording: None,
             key: key.cloned().map(Box::new),
-            is_watched: false,
-            begun: None,
-            of_flow: None,
+            ..Request::plain(codec, body.clone(), call.arrived)
         };
         Some(Standing {
             calls: self,
@@ -83,7 +76,9 @@ impl Calls {
 impl<'a> Standing<'_, 'a> {
     /// Returns what the flow's own models may take of the caller's time.
     pub(super) fn terms(&self, of_caller: Terms) -> Terms {
-        let own = self.fallback.settings().timeout;
+        let is_key_given = self.request.key.is_some();
+        let of = (None, self.fallback.as_ref());
+        let own = self.calls.time_before_others(of, is_key_given);
         Terms {
             timeout: own.map_or(of_caller.timeout, |own| Some(of_caller.timeout_or(own))),
             ..of_caller

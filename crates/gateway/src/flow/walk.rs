@@ -17,6 +17,7 @@ use coracle_serving::flow::{FlowAsk, FlowLease, FlowStep, FlowTarget, Join, NOBO
 use coracle_serving::{ModelTable, ServedModel};
 
 use crate::codec::{Codec, StoodIn};
+use crate::encoding::off_loop;
 use crate::infer::{Calls, Failure, Request, too_late};
 use crate::payload::Caller;
 use crate::scope;
@@ -122,8 +123,8 @@ pub(super) struct Walk<'c, 'a> {
     terms: Terms,
     trace: Option<Trace>,
     asked: Option<AskedOutputs>,
-    /// As it came in V1, whose forms differ in what they are answered with.
-    request: Bytes,
+    /// Why no answer to a request of its form can be handed on, if that is so.
+    form_refusal: Option<RequestError>,
     routing: RefCell<Vec<(&'a str, i64)>>,
     path: RefCell<Vec<&'a str>>,
     last_model: Cell<Option<&'a ServedModel>>,
@@ -153,7 +154,7 @@ impl<'c, 'a> Walk<'c, 'a> {
             terms: Terms::default(),
             trace: None,
             asked: None,
-            request: Bytes::new(),
+            form_refusal: None,
             routing: RefCell::default(),
             path: RefCell::default(),
             last_model: Cell::new(None),
@@ -177,12 +178,20 @@ impl<'c, 'a> Walk<'c, 'a> {
     }
 
     /// Returns it with the message that the flow's first step gets.
-    pub(super) fn begun(self, body: Bytes) -> Result<(Self, Message), Failure> {
-        let request = match self.dialect {
-            Dialect::V1 => body.clone(),
-            Dialect::Seldon | Dialect::V2 | Dialect::Grpc => Bytes::new(),
+    pub(super) async fn begun(self, body: Bytes) -> Result<(Self, Message), Failure> {
+        let form_refusal = match self.dialect {
+            Dialect::V1 => {
+                // As it came: what is handed on later says nothing of its form.
+                let request = body.clone();
+                let read = off_loop(body.len(), move || form_refusal(Dialect::V1, &request));
+                read.await.flatten()
+            }
+            Dialect::Seldon | Dialect::V2 | Dialect::Grpc => None,
         };
-        let walk = Self { request, ..self };
+        let walk = Self {
+            form_refusal,
+            ..self
+        };
         let taken = match walk.dialect {
             Dialect::Grpc => take_wanted(&body)?,
             _ => None,
@@ -199,7 +208,7 @@ impl<'c, 'a> Walk<'c, 'a> {
 
     /// Returns what it is that the answer of `node` is not handed on: the caller's fault where it is for the form of the request.
     fn not_handed_on(&self, node: &str, error: RequestError) -> Failure {
-        let refusal = form_refusal(self.dialect, &self.request);
+        let refusal = self.form_refusal.clone();
         of_node(node, refusal.unwrap_or(error).into())
     }
 
@@ -369,18 +378,13 @@ impl<'c, 'a> Walk<'c, 'a> {
             Some(_) => self.rest(model)?,
         };
         let request = Request {
-            codec: self.codec.clone(),
-            body,
-            arrived,
             timeout,
             priority: self.terms.priority,
             trace: self.trace,
-            slot: None,
             recording: self.calls.recording(model, self.caller),
             key: self.calls.last_good_key(model, self.caller.headers),
-            is_watched: false,
-            begun: None,
             of_flow: self.place.borrow().clone(),
+            ..Request::plain(self.codec.clone(), body, arrived)
         };
         let answered = self.calls.answer(model, request).await;
         let encoded = answered.map_err(|failure| match giver {

@@ -295,20 +295,7 @@ mod tests {
     use super::*;
 
     fn request(codec: Codec) -> Request {
-        Request {
-            codec,
-            body: Bytes::from_static(b"{}"),
-            arrived: Duration::ZERO,
-            timeout: None,
-            priority: None,
-            trace: None,
-            slot: None,
-            recording: None,
-            key: None,
-            is_watched: false,
-            begun: None,
-            of_flow: None,
-        }
+        Request::plain(codec, Bytes::from_static(b"{}"), Duration::ZERO)
     }
 
     #[test]

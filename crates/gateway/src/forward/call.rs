@@ -21,7 +21,7 @@ use super::body::{BodyFault, BoundedBody, CallEnd, Limit};
 use super::guarded::{self, Guarded, Passed, Sent};
 use super::pool::Place;
 use super::{Fault, ForwardedBody, Pool, headers, outcome};
-use crate::arriving::json_length;
+use crate::arriving::{content_type, json_length};
 use crate::body::{ReplyBody, RequestBody};
 use crate::chaos::forward_in_chaos;
 use crate::codec::Codec;
@@ -279,7 +279,7 @@ impl Handler {
         loop {
             let time_left = deadline.saturating_duration_since(Instant::now());
             let lease = model
-                .enter_process(priority, time_left, (&except, outgoing.gives_up.get()))
+                .enter_process(priority, time_left, (&except, || outgoing.gives_up.get()))
                 .await
                 .inspect_err(|refusal| model.statistics().reject(refusal.into()))
                 .map_err(NoAnswer::Refused)?;
@@ -369,7 +369,10 @@ impl Handler {
 fn prediction(head: &Parts, path: &str) -> Option<Codec> {
     let method = || route::query_value(head.uri.query(), "method").map(str::to_owned);
     match route::find(&head.method, path).ok()? {
-        Route::V1Predict(_) => Some(Codec::of_v1(path, method())),
+        Route::V1Predict(_) => {
+            let codec = Codec::of_v1(path, method());
+            Some(codec.of_type(content_type(&head.headers)))
+        }
         Route::V1Examples(question, _) => Some(Codec::Examples(question)),
         Route::V2Infer(_) => Some(Codec::V2 {
             method: method(),

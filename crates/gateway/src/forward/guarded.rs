@@ -124,12 +124,12 @@ impl<'h> Last<'h> {
 
     /// Returns what keeps the answer to what was asked, which begins so.
     fn keeping<B>(
-        self,
+        &self,
         asked: Asked,
         head: (Kind, &Response<B>),
         clock: &Arc<dyn Clock>,
     ) -> Option<Box<Keeping>> {
-        let place = (self.all, self.key.clone());
+        let place = (Arc::clone(&self.all), self.key.clone());
         Keeping::new(place, asked, head, Arc::clone(clock))
     }
 }
@@ -245,63 +245,62 @@ impl Handler {
             time,
             copy: OutputCopy::Nothing,
         };
-        let times = self.times_of(guarded, time);
         let codec = codec.filter(|_| settings.stands_in());
         let last = Last::of(guarded.fallback, &outgoing.head.headers, arrival.at);
+        let times = self.times_of(guarded, time, last.is_some());
         // The time that was not enough is told, which may be less than the caller's.
         let late = |no_answer: NoAnswer| no_answer.told_within(guarded.model, times.time);
         let copy = sent.copy();
         let (is_keyed, is_read) = (last.is_some(), codec.is_some());
+        // Where another one answers, nobody waits for a process that cannot be reached.
+        let is_answered = settings.value.is_some() || self.has_others(guarded);
+        outgoing.gives_up.set(is_read && is_answered);
         let reading = async {
             let (codec, body) = (codec?, read(copy?).await?);
             let request = request_of(&outgoing.head.headers, codec, body, arrival.at);
-            Some(known_of(request, is_keyed).await)
+            let known = known_of(request, is_keyed.then_some(outgoing.target)).await;
+            // An answer to another question stands in for nothing.
+            let came = last.as_ref().and_then(|last| last.answer_to(&known));
+            if came.is_some() {
+                outgoing.gives_up.set(true);
+            }
+            Some((known, came))
         };
         let mut reading = pin!(reading);
-        // An answer to another question stands in for nothing.
-        let known = match last.as_ref().is_some_and(|last| last.came.is_some()) {
-            true => Some(reading.as_mut().await),
-            false => None,
-        };
-        let came = last
-            .as_ref()
-            .and_then(|last| last.answer_to(known.as_ref()?.as_ref()?));
-        // Where another one answers, nobody waits for a process that cannot be reached.
-        let has_more = settings.value.is_some() || came.is_some();
-        outgoing
-            .gives_up
-            .set(is_read && (has_more || self.has_others(guarded)));
         let tried = self.tried(guarded, outgoing, sent, times);
-        // What is to be kept of the answer is known by the time that it is there.
-        let (mut result, known) = match (known, is_keyed) {
-            (Some(known), _) => (tried.await, Some(known)),
-            (None, true) => {
-                let (result, known) = tokio::join!(tried, reading.as_mut());
-                (result, Some(known))
+        let is_loaded = guarded.model.is_loaded();
+        let has_came = last.as_ref().is_some_and(|last| last.came.is_some());
+        let (mut result, known) = match is_keyed {
+            false => (tried.await, None),
+            true if is_read_first(is_answered, is_loaded, has_came) => {
+                let known = reading.as_mut().await;
+                (tried.await, known)
             }
-            (None, false) => (tried.await, None),
+            // What is to be kept of the answer is known by the time that it is there.
+            true => tokio::join!(tried, reading.as_mut()),
         };
         let Some(failure) = failure_of(guarded.model, outgoing.kind, &result, times.time) else {
-            let asked = known.flatten().and_then(|(_request, asked)| asked);
+            let asked = known.and_then(|((_request, asked), _came)| asked);
             let answered = result.map_err(late)?;
-            let keeping = last.zip(asked).and_then(|(last, (asked, _id))| {
+            let keeping = last.as_ref().zip(asked).and_then(|(last, (asked, _id))| {
                 let head = (outgoing.kind, &answered.0);
                 last.keeping(asked, head, &self.shared.clock)
             });
             return Ok(Passed::Answered(answered, keeping));
         };
-        let known = match known {
-            Some(known) => known,
-            None if is_ours(failure.code) => reading.await,
-            None => None,
+        let known = match is_keyed {
+            true => known,
+            false if is_ours(failure.code) => reading.await,
+            false => None,
         };
-        let Some((request, asked)) = known.filter(|_| is_ours(failure.code)) else {
+        let Some(((request, asked), came)) = known.filter(|_| is_ours(failure.code)) else {
             return result.map(Passed::plain).map_err(late);
         };
         // Another revision needs a place of the same service.
         if let Ok((_response, lease)) = &mut result {
             lease.make_room();
         }
+        let has_more = settings.value.is_some() || came.is_some();
         let wanted = (request, failure.code);
         let instead = self.instead(guarded, wanted, (arrival, has_more), came.zip(asked));
         match Box::pin(instead).await {
@@ -315,15 +314,16 @@ impl Handler {
 
     /// Tells whether another revision or service may answer in place of a program.
     fn has_others(&self, guarded: Guarded<'_>) -> bool {
-        let others = (guarded.model, guarded.fallback);
+        let others = (Some(guarded.model), guarded.fallback);
         self.calls.has_others(others)
     }
 
     /// Returns how long a program may take for a caller that waits for `time`.
-    fn times_of(&self, guarded: Guarded<'_>, time: Duration) -> Times {
+    fn times_of(&self, guarded: Guarded<'_>, time: Duration, is_key_given: bool) -> Times {
         let of_service = guarded.model.timeout();
         let of_service = of_service.unwrap_or(self.calls.request_timeout);
-        let own = guarded.fallback.settings().timeout;
+        let of = (Some(guarded.model), guarded.fallback);
+        let own = self.calls.time_before_others(of, is_key_given);
         let own = own.unwrap_or(of_service).min(of_service);
         let time = time.min(own);
         Times {
@@ -428,6 +428,12 @@ impl Handler {
     }
 }
 
+/// Tells whether a request is read before it is sent: only where it is what it asks for that decides whether a process is waited for, because there is none
+/// to send it to, and nothing else answers. Others need not wait for that.
+fn is_read_first(is_answered: bool, is_loaded: bool, has_came: bool) -> bool {
+    has_came && !is_answered && !is_loaded
+}
+
 /// Returns the failure that a call came to, if it did; it was allowed to take `time`.
 fn failure_of(
     model: &ServedModel,
@@ -441,19 +447,20 @@ fn failure_of(
     }
 }
 
-/// Returns a request with what it asks for, if an answer to it may be kept.
-async fn known_of(request: Request, is_keyed: bool) -> Known {
-    let asked = match is_keyed {
-        true => asked_by(&request).await,
-        false => None,
+/// Returns a request with what it asks for, if an answer to it may be kept, as that of so a target.
+async fn known_of(request: Request, target: Option<&str>) -> Known {
+    let asked = match target {
+        Some(target) => asked_by(target, &request).await,
+        None => None,
     };
     (request, asked)
 }
 
 /// Returns what a request asks for, and its id, as far as that can be told.
-async fn asked_by(request: &Request) -> Option<(Asked, Option<String>)> {
+async fn asked_by(target: &str, request: &Request) -> Option<(Asked, Option<String>)> {
     let (codec, body) = (request.codec.clone(), request.body.clone());
-    let read = off_loop(body.len(), move || asked(&codec, &body));
+    let target = target.to_owned();
+    let read = off_loop(body.len(), move || asked(&target, &codec, &body));
     read.await.flatten()
 }
 
@@ -461,17 +468,28 @@ async fn asked_by(request: &Request) -> Option<(Asked, Option<String>)> {
 fn request_of(headers: &HeaderMap, codec: Codec, body: Bytes, arrived: Duration) -> Request {
     let terms = Terms::of(headers).unwrap_or_default();
     Request {
-        codec,
-        body,
-        arrived,
-        timeout: None,
         priority: terms.priority,
         trace: Trace::of(headers),
-        slot: None,
-        recording: None,
-        key: None,
-        is_watched: false,
-        begun: None,
-        of_flow: None,
+        ..Request::plain(codec, body, arrived)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parsing what is asked takes time, which a process that is there is not to wait for.
+    #[test]
+    fn a_request_is_read_first_only_where_that_decides_about_waiting() {
+        for (is_answered, is_loaded, has_came, expected) in [
+            (false, false, true, true),
+            (false, true, true, false),
+            (true, false, true, false),
+            (true, true, true, false),
+            (false, false, false, false),
+        ] {
+            let found = is_read_first(is_answered, is_loaded, has_came);
+            assert_eq!(found, expected, "{is_answered} {is_loaded} {has_came}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::facts::{ModelFacts, VersionEntry};
-use coracle_protocol::flow::Dialect;
+use coracle_protocol::flow::{Dialect, NO_VERSIONS};
 use coracle_protocol::grpc::inference::ModelMetadataRequest;
 use coracle_protocol::grpc::{self, decode, frame};
 use coracle_protocol::{seldon, tfs};
@@ -22,7 +22,7 @@ use super::{Caller, failure};
 use crate::codec::Codec;
 use crate::connection::Handler;
 use crate::encoding::off_loop;
-use crate::flow::{FlowCall, NO_VERSIONS, described, reward, trouble, trouble_of};
+use crate::flow::{FlowCall, described, reward, trouble, trouble_of};
 use crate::infer::{Failure, unknown_model};
 use crate::scope::{self, Scope};
 use crate::terms::Terms;
@@ -184,11 +184,11 @@ impl Handler {
                 return Err(failure(Code::Unimplemented, &message));
             }
         }
-        let elements_max = self.calls.elements_max;
+        let (elements_max, body_max) = (self.calls.elements_max, self.calls.body_max);
         let read = {
             let message = message.clone();
-            off_loop(message.len(), move || {
-                tfs::graph_request(&message, elements_max)
+            off_loop(tfs::predict_bytes(&message), move || {
+                tfs::graph_request(&message, (elements_max, body_max))
             })
         };
         let request = read.await.ok_or_else(defect)?.inspect_err(|error| {

@@ -107,17 +107,8 @@ impl Handler {
                 let model = self.asked_model(caller, message)?;
                 let versions = self.served_versions(caller, model.name());
                 let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
-                // Takes places of its own, of which this call may not hold one yet.
-                let common = {
-                    let table = self.calls.table.load();
-                    let (scope, _path) = Scope::of_call(&table, &caller.head);
-                    self.in_common((&table, &scope), &model).await?
-                };
-                let lease = self.entered(caller, &model).await?;
-                let facts = self.facts(&model, &lease, &versions);
-                let signature = common.as_ref().unwrap_or(facts.signature);
-                let facts = ModelFacts { signature, ..facts };
-                Ok(frame(&grpc::model_metadata(facts)))
+                let framed = |facts: ModelFacts<'_>| frame(&grpc::model_metadata(facts));
+                self.described_to(caller, (&model, &versions), framed).await
             }
             Some("ModelConfig") => {
                 let (model, lease) = self.entered_model(caller, message).await?;
@@ -172,9 +163,6 @@ impl Handler {
         };
         let model = chosen.as_ref().map_or(model, |chosen| chosen.model);
         let request = infer::Request {
-            codec,
-            body,
-            arrived,
             timeout,
             priority: caller.priority,
             trace: caller.trace,
@@ -182,8 +170,7 @@ impl Handler {
             recording: self.calls.recording(model, caller.recorded()),
             key: self.calls.last_good_key(model, &caller.head.headers),
             is_watched: chosen.as_ref().is_some_and(Chosen::is_watched),
-            begun: None,
-            of_flow: None,
+            ..infer::Request::plain(codec, body, arrived)
         };
         let clock = self.shared.clock.as_ref();
         let part = chosen.map(|chosen| chosen.take_part(clock, caller.recorded(), arrived));
@@ -228,14 +215,30 @@ impl Handler {
         }
         let model = asked_in(&table, caller, &name, version.as_ref())?;
         let Some(codec) = codec else {
-            let left = caller.time_left(self.shared.clock.as_ref())?;
-            let own = self.calls.request_timeout;
-            let lease = model.enter(left.unwrap_or(own).min(own)).await?;
-            let facts = self.facts(model, &lease, &[]);
-            return Ok(tfs::model_metadata_message(facts));
+            let described = self.described_to(caller, (model, &[]), tfs::model_metadata_message);
+            return Box::pin(described).await;
         };
         self.inferred((&table, caller), model, (codec, message, arrived))
             .await
+    }
+
+    /// Returns what a model takes and gives, or what its deployment's predictors have in common of that.
+    async fn described_to(
+        &self,
+        caller: &Caller,
+        (model, versions): (&ServedModel, &[&str]),
+        framed: impl FnOnce(ModelFacts<'_>) -> Vec<u8>,
+    ) -> Result<Vec<u8>, Failure> {
+        // Takes places of its own, of which this call may not hold one yet.
+        let common = {
+            let table = self.calls.table.load();
+            let (scope, _path) = Scope::of_call(&table, &caller.head);
+            self.in_common((&table, &scope), model).await?
+        };
+        let lease = self.entered(caller, model).await?;
+        let facts = self.facts(model, &lease, versions);
+        let signature = common.as_ref().unwrap_or(facts.signature);
+        Ok(framed(ModelFacts { signature, ..facts }))
     }
 
     /// Answers what changes no model.

@@ -100,20 +100,11 @@ impl Stage {
     }
 
     async fn ask(&self, number: u32) -> Result<String, String> {
-        let request = Request {
-            codec: Codec::V1 { method: None },
-            body: Bytes::from(format!("{{\"instances\": [[{number}]]}}")),
-            arrived: self.clock.monotonic(),
-            timeout: None,
-            priority: None,
-            trace: None,
-            slot: None,
-            recording: None,
-            key: None,
-            is_watched: false,
-            begun: None,
-            of_flow: None,
-        };
+        let request = Request::plain(
+            Codec::V1 { method: None },
+            Bytes::from(format!("{{\"instances\": [[{number}]]}}")),
+            self.clock.monotonic(),
+        );
         let answer = self.calls.answer(&self.model, request).await;
         answer
             .map(|encoded| String::from_utf8(encoded.body).unwrap())

@@ -52,6 +52,7 @@ pub(super) fn start(inner: &Arc<Inner>, of: ServiceId, shadow: ServiceId) -> Opt
         table: Arc::clone(&inner.table),
         clock: Arc::clone(&inner.clock),
         elements_max: inner.elements_max,
+        filled_bytes_max: inner.filled_bytes_max,
         chaos: inner.chaos.clone(),
         runtime,
     };
@@ -66,6 +67,7 @@ pub(super) struct Runner {
     table: Arc<SharedTable>,
     clock: Arc<dyn Clock>,
     elements_max: usize,
+    filled_bytes_max: usize,
     chaos: Option<Chaos>,
     runtime: Runtime,
 }
@@ -182,6 +184,7 @@ impl Runner {
             default_outputs: &signature.default_outputs,
             method: codec.method(),
             elements_max: self.elements_max,
+            filled_bytes_max: self.filled_bytes_max,
             // What was in them may be something else by now.
             regions: &NoRegions,
         };

@@ -36,6 +36,14 @@ impl Clock for Gate {
     }
 }
 
+/// Bounds by which requests have so many elements.
+fn bounds(elements_max: usize) -> Limits {
+    Limits {
+        elements_max,
+        ..Limits::default()
+    }
+}
+
 fn id(name: &str) -> ServiceId {
     ServiceId {
         namespace: "ml".to_owned(),
@@ -72,7 +80,7 @@ fn who_reads_the_report_waits_for_no_comparison() {
         open: Mutex::new(gate),
     });
     let table = Arc::new(SharedTable::new(ModelTable::default()));
-    let shadows = Shadows::new((&table, &(clock as Arc<dyn Clock>)), 1, None);
+    let shadows = Shadows::new((&table, &(clock as Arc<dyn Clock>)), &bounds(1), None);
     let tap = tap("iris", 100);
     let pair = shadows.pair(&tap).unwrap();
     let n_requests = |shadows: &Shadows| -> u64 {
@@ -124,7 +132,7 @@ fn struck(target: &str, fault: ChaosFault) -> Struck {
     };
     let hour = Duration::from_secs(60 * 60);
     chaos.set(target, fault, hour).unwrap();
-    let shadows = Shadows::new((&table, &clock), 1_000, Some(chaos.clone()));
+    let shadows = Shadows::new((&table, &clock), &bounds(1_000), Some(chaos.clone()));
     let pair = shadows.pair(&tap("iris", 100)).unwrap();
     let copied = Copied {
         begun: Begun {
@@ -299,10 +307,11 @@ pub(crate) fn calls(clock: &Arc<dyn Clock>) -> Calls {
     };
     let pool = ComputePool::start(limits, Arc::clone(clock)).unwrap();
     Calls {
-        shadows: Shadows::new((&table, clock), 1_000, None),
+        shadows: Shadows::new((&table, clock), &bounds(1_000), None),
         table,
         clock: Arc::clone(clock),
         elements_max: 1_000,
+        body_max: 8_000,
         request_timeout: Duration::from_secs(10),
         pool: Arc::new(pool),
         worker: 0,
@@ -325,20 +334,11 @@ async fn answers_are_copied_only_for_the_requests_that_are() {
     model.set_shadow(Some(Arc::new(tap("iris", 10))));
     let pair = calls.shadows.pair(&model.shadow().unwrap()).unwrap();
     for turn in 0..20 {
-        let request = Request {
-            codec: Codec::V1 { method: None },
-            body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
-            arrived: clock.monotonic(),
-            timeout: None,
-            priority: None,
-            trace: None,
-            slot: None,
-            recording: None,
-            key: None,
-            is_watched: false,
-            begun: None,
-            of_flow: None,
-        };
+        let request = Request::plain(
+            Codec::V1 { method: None },
+            Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
+            clock.monotonic(),
+        );
         let encoded = calls.answer(&model, request).await.unwrap();
         // What was copied is on its way to the shadow, and nothing else was.
         assert!(encoded.answered.is_none(), "request {turn}");
@@ -368,20 +368,11 @@ async fn latency_on_purpose_is_of_the_time_that_the_model_took() {
             name: struck.to_owned(),
         };
         chaos.set(target, fault, 10 * latency).unwrap();
-        let request = Request {
-            codec: Codec::V1 { method: None },
-            body: Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
-            arrived: clock.monotonic(),
-            timeout: None,
-            priority: None,
-            trace: None,
-            slot: None,
-            recording: None,
-            key: None,
-            is_watched: false,
-            begun: None,
-            of_flow: None,
-        };
+        let request = Request::plain(
+            Codec::V1 { method: None },
+            Bytes::from_static(br#"{"instances": [[1, 2]]}"#),
+            clock.monotonic(),
+        );
         let arrival = Arrival {
             at: clock.monotonic(),
             time: 2 * latency,
@@ -403,18 +394,12 @@ async fn of_answers_that_are_watched_the_first_row_is_copied() {
             model.set_shadow(Some(Arc::new(tap("iris", 100))));
         }
         let request = Request {
-            codec: Codec::V1 { method: None },
-            body: Bytes::from_static(br#"{"instances": [[1, 2], [3, 4], [5, 6]]}"#),
-            arrived: clock.monotonic(),
-            timeout: None,
-            priority: None,
-            trace: None,
-            slot: None,
-            recording: None,
-            key: None,
             is_watched: true,
-            begun: None,
-            of_flow: None,
+            ..Request::plain(
+                Codec::V1 { method: None },
+                Bytes::from_static(br#"{"instances": [[1, 2], [3, 4], [5, 6]]}"#),
+                clock.monotonic(),
+            )
         };
         let encoded = calls.answer(&model, request).await.unwrap();
         let answered = encoded.answered.unwrap();
@@ -462,7 +447,7 @@ fn comparisons_that_nobody_wants_make_room_and_go_after_a_while() {
     let table = Arc::new(SharedTable::new(table_of(&names)));
     let clock = Arc::new(ManualClock::new());
     let as_clock: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
-    let shadows = Shadows::new((&table, &as_clock), 1, None);
+    let shadows = Shadows::new((&table, &as_clock), &bounds(1), None);
     let (last, others) = names.split_last().unwrap();
     for name in others {
         assert!(shadows.pair(&tap(name, 100)).is_some());
@@ -470,6 +455,18 @@ fn comparisons_that_nobody_wants_make_room_and_go_after_a_while() {
     }
     // All are wanted.
     assert!(shadows.pair(&tap(last, 100)).is_none());
+    let why = shadows.absence(&id(last));
+    assert!(
+        why.starts_with(&format!(
+            "ml/{last} is not compared with its shadow: 64 services"
+        )),
+        "{why}"
+    );
+    let why = shadows.absence(&id("nobody"));
+    assert!(
+        why.starts_with("no request of ml/nobody was copied"),
+        "{why}"
+    );
     // Two are not any more, and the one that was used last is the other.
     let wanted = [&names[..7], &names[8..20], &names[21..]].concat();
     table.store(table_of(&wanted));
@@ -491,7 +488,7 @@ fn the_thread_of_a_comparison_ends_with_it() {
     let table = Arc::new(SharedTable::new(ModelTable::default()));
     let clock = Arc::new(ManualClock::new());
     let as_clock: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
-    let shadows = Shadows::new((&table, &as_clock), 1, None);
+    let shadows = Shadows::new((&table, &as_clock), &bounds(1), None);
     let published = {
         let pair = shadows.pair(&tap("iris", 100)).unwrap();
         Arc::downgrade(&pair.published)

@@ -13,7 +13,7 @@ use coracle_serving::experiment::{
     By, Experiments, Exposure, ExposureEnd, MetricForm, MetricRole, PlannedExperiment,
     PlannedMetric, PlannedVariant, RouteExperiments, Split, SplitTarget, UnitSource, VariantTarget,
 };
-use coracle_serving::{LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId};
+use coracle_serving::{LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId, Teller};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, connect, send, write_request};
@@ -89,6 +89,7 @@ fn start(planned: &PlannedExperiment) -> Stage {
         directory.path().to_owned(),
         coracle_gateway::EXPERIMENT_LINES,
         clock,
+        Teller::nobody(),
     )
     .unwrap();
     let books = experiments.clone();

@@ -19,7 +19,7 @@ use coracle_serving::experiment::{
     Allocation, BanditStrategy, Experiments, PlannedExperiment, PlannedFeature, RouteExperiments,
     Split, SplitTarget, UnitSource, VariantTarget,
 };
-use coracle_serving::{ModelTable, RevisionId, RevisionLog, Route, ServedModel, ServiceId};
+use coracle_serving::{ModelTable, RevisionId, RevisionLog, Route, ServedModel, ServiceId, Teller};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, connect, send, write_request};
@@ -76,7 +76,8 @@ fn start(planned: &PlannedExperiment, (sum, next): (By, By)) -> Stage {
     let directory = tempfile::tempdir().unwrap();
     let form = coracle_gateway::EXPERIMENT_LINES;
     let clock = Arc::new(SystemClock::new());
-    let experiments = Experiments::start(directory.path().to_owned(), form, clock).unwrap();
+    let experiments =
+        Experiments::start(directory.path().to_owned(), form, clock, Teller::nobody()).unwrap();
     let books = experiments.clone();
     let limits = config(Limits::default());
     let server = start_experimenting(limits, Some(experiments.clone()), |_| {

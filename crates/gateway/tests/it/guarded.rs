@@ -189,6 +189,26 @@ fn a_program_that_does_not_answer_is_stood_in_for() {
     assert_eq!((answer.status, answer.body.as_str()), (500, "{}"));
 }
 
+/// Nor is one cut by the time after which a service that has been deleted would answer.
+#[test]
+fn a_program_that_nobody_stands_in_for_has_the_time_of_its_caller() {
+    let (hangs, _listener) = silent();
+    let late = FallbackSettings {
+        service: Some(id("gone")),
+        timeout: Some(Duration::from_millis(50)),
+        ..FallbackSettings::default()
+    };
+    let server = start(&[hangs], &late);
+    let headers = [JSON, ("x-request-timeout", "350ms")];
+    let answer = send(server.address, "POST", V1, &headers, ROW);
+    assert_eq!(answer.status, 504, "{answer:?}");
+    let told = &answer.body;
+    assert!(
+        told.contains("no answer within ") && !told.contains("within 50ms"),
+        "{answer:?}"
+    );
+}
+
 #[test]
 fn over_grpc_a_program_is_stood_in_for_and_the_answer_says_so() {
     let dies = GrpcUpstream::always("Dies");
@@ -576,4 +596,22 @@ fn a_compressed_request_is_stood_in_for() {
         (answer.status, answer.body.as_str()),
         (200, r#"{"predictions":[4.0]}"#)
     );
+}
+
+#[test]
+fn a_table_of_csv_is_stood_in_for() {
+    let failing = Telling::always(500, "{}");
+    let server = start(&[failing.address], &by_next());
+    let answer = send(
+        server.address,
+        "POST",
+        "/serving/n/sum/invocations",
+        &[("content-type", "text/csv")],
+        b"a,b\n-5,1\n",
+    );
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (200, r#"{"predictions":[4.0]}"#)
+    );
+    assert_eq!(answer.header("x-coracle-fallback"), Some("service"));
 }

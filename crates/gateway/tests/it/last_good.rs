@@ -81,6 +81,8 @@ fn a_program_that_fails_is_stood_in_for_by_what_it_said_last() {
         ("eve", V1, ROW),
         ("", V1, ROW),
         ("ann", V1, br#"{"instances": [[1, 2], [3, 4]]}"#),
+        ("ann", "/serving/n/sum/v1/models/other:predict", ROW),
+        ("ann", "/serving/n/sum/v1/models/sum:predict?x=1", ROW),
         (
             "ann",
             V2,

@@ -1,6 +1,6 @@
 //! Bodies that MLflow's own server was sent, with its answers: `/invocations` gives the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use coracle_base::SystemClock;
@@ -20,6 +20,73 @@ const REFUSED: [(&str, &str); 3] = [
     ("onnx_column_tensors", "{\"instances\": [{\"age\": [30]"),
 ];
 
+/// What Coracle answers and MLflow's server does not: the models, and the body.
+const MORE: [(&[&str], &str); 15] = [
+    (&["dated"], "when,age\n2024-01-02,30\n"),
+    (
+        &["catboost_value"],
+        r#"{"instances": [{"income": 100.5, "age": 30}, {"age": 41.5, "income": 7}]}"#,
+    ),
+    (
+        &["catboost_value"],
+        r#"{"inputs": {"income": [100.5, 7], "age": [30, 41.5]}}"#,
+    ),
+    (
+        &[
+            "onnx_column_tensors",
+            "onnx_columns_signed",
+            "onnx_columns_unsigned",
+        ],
+        r#"{"inputs": {"age": [30, 60], "income": [100.5, 90], "city": ["Ulm", "Köln"]}}"#,
+    ),
+    (
+        &[
+            "onnx_column_tensors",
+            "onnx_columns_signed",
+            "onnx_columns_unsigned",
+        ],
+        r#"{"instances": [{"age": 30, "income": 100.5, "city": "Ulm"}, {"age": 60, "income": 90, "city": "Köln"}]}"#,
+    ),
+    (
+        &[
+            "onnx_column_tensors",
+            "onnx_columns_signed",
+            "onnx_columns_unsigned",
+        ],
+        "city,age,income\nUlm,30,100.5\nKöln,60,90\n",
+    ),
+    (
+        &["onnx_columns_signed", "onnx_columns_unsigned"],
+        r#"{"dataframe_split": {"columns": ["age", "income", "city"], "data": [[30, 100.5, "Ulm"], [60, 90, "Köln"]]}}"#,
+    ),
+    (
+        &["onnx_columns_signed", "onnx_columns_unsigned"],
+        r#"{"dataframe_records": [{"city": "Ulm", "income": 100.5, "age": 30}, {"age": 60, "income": 90, "city": "Köln"}]}"#,
+    ),
+    (
+        &["onnx_columns_signed", "onnx_columns_unsigned"],
+        r#"{"inputs": {"age": [[30], [60]], "income": [[100.5], [90]], "city": [["Ulm"], ["Köln"]]}}"#,
+    ),
+    (
+        &["onnx_columns_signed"],
+        r#"{"dataframe_split": {"columns": ["age", "income", "city", "zip"], "data": [[30, 100.5, "Ulm", 7]]}}"#,
+    ),
+    (&["onnx_nameless"], r#"{"inputs": {"X": [[30, 100.5]]}}"#),
+    (&["onnx_nameless"], r#"{"instances": [{"X": [30, 100.5]}]}"#),
+    (
+        &["onnx_two_unsigned"],
+        r#"{"inputs": {"a": [[1, 2], [3, 4]], "b": [[0.5, 6, 7], [8, 9, 10]]}}"#,
+    ),
+    (
+        &["onnx_two_unsigned"],
+        r#"{"inputs": {"b": [[0.5, 6, 7], [8, 9, 10]], "a": [[1, 2], [3, 4]]}}"#,
+    ),
+    (
+        &["onnx_two_unsigned"],
+        r#"{"instances": [{"a": [1, 2], "b": [0.5, 6, 7]}, {"b": [8, 9, 10], "a": [3, 4]}]}"#,
+    ),
+];
+
 #[test]
 fn bodies_are_answered_as_mlflows_server_answers_them() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/mlflow/invocations");
@@ -30,7 +97,7 @@ fn bodies_are_answered_as_mlflows_server_answers_them() {
         let model = case["model"].as_str().unwrap();
         by_model.entry(model).or_default().push(case);
     }
-    let (mut n_same, mut n_refused, mut n_more) = (0, 0, 0);
+    let (mut n_same, mut n_refused, mut more) = (0, 0, Vec::new());
     for (name, cases) in by_model {
         let path = fixtures.join(name).join("MLmodel");
         let model = load(&path, &LoadOptions::default(), &SystemClock::new()).unwrap();
@@ -59,14 +126,23 @@ fn bodies_are_answered_as_mlflows_server_answers_them() {
                     n_same += 1;
                 }
                 // Coracle answers more than MLflow's server does.
-                (_, 200) => n_more += 1,
+                (_, 200) => more.push((name, body)),
                 (_, status) => {
                     assert_eq!((status, &found["error_code"]), (400, &"BAD_REQUEST".into()));
                 }
             }
         }
     }
-    assert_eq!((n_same, n_more), (59, 24));
+    assert_eq!(n_same, 59);
+    let expected = MORE.iter().flat_map(|(models, body)| {
+        let of_model = |model: &'static str| (model, *body);
+        models.iter().copied().map(of_model)
+    });
+    let expected: BTreeSet<(&str, &str)> = expected.collect();
+    assert_eq!(
+        (BTreeSet::from_iter(more.iter().copied()), more.len()),
+        (expected, 24)
+    );
     assert_eq!(n_refused, REFUSED.len());
 }
 

@@ -127,7 +127,11 @@ fn mlflows_path_takes_csv_in_utf_8() {
             "text/csv; charset=latin-1",
             "or CSV in UTF-8",
         ),
-        ("/invocations", "text/plain", "send application/json"),
+        (
+            "/invocations",
+            "text/plain",
+            "send application/json, or a table as text/csv",
+        ),
         (
             "/v1/models/signed:predict",
             "text/csv",

@@ -12,7 +12,7 @@ use coracle_serving::experiment::{
 };
 use coracle_serving::{
     LoadPhases, LoadedModel, ModelTable, RevisionId, RevisionLog, Route, RouteTarget, ServedModel,
-    ServiceId,
+    ServiceId, Teller,
 };
 
 use crate::client::{Answer, send};
@@ -83,6 +83,7 @@ fn start(planned: &PlannedExperiment) -> Stage {
         directory.path().to_owned(),
         coracle_gateway::EXPERIMENT_LINES,
         Arc::new(SystemClock::new()),
+        Teller::nobody(),
     )
     .unwrap();
     let book = experiments.open("ml", planned);
@@ -195,6 +196,7 @@ fn what_users_meet_is_told_by_user() {
     planned.metrics.clear();
     planned.stage = Some(PlannedStage {
         since_ms: 1,
+        trial_ms: 1,
         predictions: true,
         by_unit: true,
         slow_ns: Some(60_000_000_000),

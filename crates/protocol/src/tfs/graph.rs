@@ -7,24 +7,25 @@ use super::DEFAULT_SIGNATURE;
 use super::message::{Room, answered_spec, elements, proto, signature_name};
 use crate::RequestError;
 use crate::error::quoted;
-use crate::flow::message_outputs;
+use crate::flow::{NO_VERSIONS, message_outputs};
 use crate::grpc::inference::{InferInputTensor, InferRequestedOutputTensor, ModelInferRequest};
 use crate::grpc::tensorflow::{PredictRequest, PredictResponse};
 use crate::grpc::{check_fields, decode, frame};
 use crate::raw;
 
-/// Makes a ModelInferRequest of a PredictRequest for a graph; the outputs of its filter are those of the models whose answers are the graph's.
+/// Makes a ModelInferRequest of a PredictRequest for a graph, of up to so many elements and bytes of those that are repeated; the outputs of its filter are those of the models whose answers are the graph's.
 ///
 /// # Errors
 /// Code `InvalidArgument` naming the input at fault, or if it asks for another signature than the graph's one; `Unimplemented` if it asks for a version.
-pub fn graph_request(message: &Bytes, elements_max: usize) -> Result<Bytes, RequestError> {
+pub fn graph_request(
+    message: &Bytes,
+    (elements_max, filled_bytes_max): (usize, usize),
+) -> Result<Bytes, RequestError> {
     check_fields(message)?;
     let request: PredictRequest = decode(message.clone())?;
     let spec = request.model_spec.as_ref();
     if spec.is_some_and(|spec| spec.version_choice.is_some()) {
-        return Err(RequestError::unimplemented(
-            "a graph has no versions; its models are services of their own, which can be asked",
-        ));
+        return Err(RequestError::unimplemented(NO_VERSIONS));
     }
     let signature = signature_name(spec);
     if !matches!(signature, "" | DEFAULT_SIGNATURE) {
@@ -34,7 +35,7 @@ pub fn graph_request(message: &Bytes, elements_max: usize) -> Result<Bytes, Requ
         )));
     }
     let mut infer = ModelInferRequest::default();
-    let mut room = Room::new(elements_max);
+    let mut room = Room::new(elements_max, filled_bytes_max);
     for (name, tensor) in request.inputs {
         let (dtype, shape, values) = elements(&name, tensor, &mut room)?;
         let mut bytes = Vec::with_capacity(raw::size_bytes(&values));

@@ -90,7 +90,7 @@ pub fn decode_predict_message(
         outputs = named.collect::<Result<_, _>>()?;
     }
     let mut inputs = Vec::with_capacity(request.inputs.len());
-    let mut room = Room::new(ctx.elements_max);
+    let mut room = Room::new(ctx.elements_max, ctx.filled_bytes_max);
     for (name, tensor) in request.inputs {
         inputs.push(input(name, tensor, &mut room)?);
     }
@@ -103,19 +103,81 @@ pub fn decode_predict_message(
     })
 }
 
-/// How many elements the inputs of a request may still have: one that is written once is repeated to fill its shape, whatever the message's size.
+/// Returns how many bytes a PredictRequest comes to: its own, or those of its inputs, which a few elements are repeated to fill.
+#[must_use]
+pub fn predict_bytes(message: &Bytes) -> usize {
+    /// What an input says of its size.
+    #[derive(Clone, PartialEq, Message)]
+    struct Sized {
+        #[prost(int32, tag = "1")]
+        dtype: i32,
+        #[prost(message, optional, tag = "2")]
+        tensor_shape: Option<TensorShapeProto>,
+    }
+    #[derive(Clone, PartialEq, Message)]
+    struct AllSized {
+        #[prost(btree_map = "string, message", tag = "2")]
+        inputs: BTreeMap<String, Sized>,
+    }
+    let Ok(request) = decode::<AllSized>(message.clone()) else {
+        return message.len();
+    };
+    let of_one = |input: &Sized| {
+        // Texts are not repeated.
+        let size = datatype(input.dtype)?.size_bytes()?;
+        let mut sizes = input.tensor_shape.as_ref()?.dim.iter();
+        sizes.try_fold(size, |product, dim| {
+            Some(product.saturating_mul(usize::try_from(dim.size).ok()?))
+        })
+    };
+    let sizes = request.inputs.values().filter_map(of_one);
+    let n_bytes = sizes.fold(0_usize, usize::saturating_add);
+    n_bytes.max(message.len())
+}
+
+/// How many elements the inputs of a request may still have, and how many bytes of those that are not in it: one that is written once is repeated to
+/// fill its shape, whatever the message's size.
 pub(super) struct Room {
     n_left: usize,
     elements_max: usize,
+    filled_bytes_left: usize,
+    filled_bytes_max: usize,
 }
 
 impl Room {
     /// Returns that of a request without inputs.
-    pub(super) fn new(elements_max: usize) -> Self {
+    pub(super) fn new(elements_max: usize, filled_bytes_max: usize) -> Self {
         Self {
             n_left: elements_max,
             elements_max,
+            filled_bytes_left: filled_bytes_max,
+            filled_bytes_max,
         }
+    }
+
+    /// Takes the bytes of an input whose elements are repeated until there are `wanted`, if they are.
+    fn take_filled(
+        &mut self,
+        values: &Values,
+        wanted: usize,
+        place: &str,
+    ) -> Result<(), RequestError> {
+        let n_written = values.len();
+        let Some(size) = values.dtype().size_bytes() else {
+            return Ok(());
+        };
+        if n_written == 0 || n_written >= wanted {
+            return Ok(());
+        }
+        let n_bytes = wanted.saturating_mul(size);
+        let left = self.filled_bytes_left.checked_sub(n_bytes);
+        self.filled_bytes_left = left.ok_or_else(|| {
+            RequestError::invalid(format!(
+                "{place}: {n_written} of {wanted} elements are written and the last one repeated; inputs that are filled so may have {} bytes in all; send smaller batches",
+                self.filled_bytes_max
+            ))
+        })?;
+        Ok(())
     }
 }
 
@@ -168,7 +230,9 @@ pub(super) fn elements(
         ))
     })?;
     let values = if tensor.tensor_content.is_empty() {
-        filled(typed_values(tensor, dtype, &place)?, wanted)
+        let values = typed_values(tensor, dtype, &place)?;
+        room.take_filled(&values, wanted, &place)?;
+        filled(values, wanted)
     } else if dtype == DType::Bytes {
         let message = format!("{place}: strings belong in string_val");
         return Err(RequestError::invalid(message));

@@ -261,7 +261,7 @@ fn inputs_that_are_filled_share_one_bound() {
     };
     let graph = |names: &[&str]| {
         let message = Bytes::from(request(names).encode_to_vec());
-        super::graph_request(&message, 1000)
+        super::graph_request(&message, (1000, usize::MAX))
     };
     assert!(graph(&["X"]).is_ok());
     for error in [
@@ -272,6 +272,49 @@ fn inputs_that_are_filled_share_one_bound() {
         let why = "shape [300, 2], more than 1000 elements with the inputs before it; send smaller batches";
         assert!(error.to_string().ends_with(why), "{error}");
     }
+}
+
+/// A message of a few bytes is read as what it asks for.
+#[test]
+fn inputs_that_are_filled_are_bounded_and_placed_by_their_bytes() {
+    let of = |n_rows: i64, n_written: usize| {
+        let mut one = tensor_proto(2, &[n_rows, 2]);
+        one.double_val = vec![0.5; n_written];
+        predict_request(one)
+    };
+    let graph = |request: &PredictRequest| {
+        let message = Bytes::from(request.encode_to_vec());
+        super::graph_request(&message, (1000, 4000))
+    };
+    // 4,000 bytes are allowed to what is repeated, and as many elements as ever to what is written.
+    for (n_rows, n_written) in [(250, 1), (251, 502)] {
+        assert!(graph(&of(n_rows, n_written)).is_ok());
+        assert!(decode_message(&of(n_rows, n_written)).is_ok());
+    }
+    for error in [
+        graph(&of(251, 1)).unwrap_err(),
+        decode_message(&of(251, 1)).unwrap_err(),
+    ] {
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert_eq!(
+            error.to_string(),
+            "inputs[\"X\"]: 1 of 502 elements are written and the last one repeated; inputs that are filled so may have 4000 bytes in all; send smaller batches"
+        );
+    }
+    let n_bytes = |request: &PredictRequest| {
+        let message = Bytes::from(request.encode_to_vec());
+        (predict_bytes(&message), message.len())
+    };
+    assert_eq!(n_bytes(&of(250, 1)).0, 4000);
+    let mut two = of(250, 1);
+    two.inputs.insert("Y".to_owned(), two.inputs["X"].clone());
+    assert_eq!(n_bytes(&two).0, 8000);
+    assert_eq!(n_bytes(&of(i64::MAX, 1)).0, usize::MAX);
+    for small in [of(-1, 1), of(0, 0), of(1, 2), PredictRequest::default()] {
+        let (found, own) = n_bytes(&small);
+        assert_eq!(found, own);
+    }
+    assert_eq!(predict_bytes(&Bytes::from_static(b"{}")), 2);
 }
 
 #[test]

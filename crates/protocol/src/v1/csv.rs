@@ -14,6 +14,9 @@ pub(super) const KEY: &str = "csv";
 /// The most columns that a table may have: names take more memory than the commas between them.
 pub(super) const COLUMNS_MAX: usize = 1 << 20;
 
+/// The most values that the lines of any table may leave out; those of a longer one may leave out as many as it has bytes.
+const LEFT_OUT_MIN: usize = 1 << 16;
+
 /// What pandas takes for a missing value.
 const MISSING: [&str; 19] = [
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
@@ -33,8 +36,8 @@ pub(super) enum Kind {
 
 /// Reads a table into what `rows` makes of its rows; `kind` says what the model's column at this place of a row holds.
 ///
-/// A line may be shorter than the header, so that a short body could ask for rows times columns: the names are looked up once, and a row has
-/// only the columns that the model reads, whose number `rows` bounds.
+/// A line may be shorter than the header, so that a short body could ask for rows times columns: the names are looked up once, a row has
+/// only the columns that the model reads, whose number `rows` bounds, and how many values lines leave out of those is bounded by the body's length.
 ///
 /// # Errors
 /// Says which line is wrong, and those of `rows`.
@@ -79,12 +82,16 @@ pub(super) fn read<R: Rows>(
             kind: kind(position),
         })
         .collect();
+    let mut left_out = LeftOut::of(text);
     let mut n_rows = 0_usize;
     while let Some(fields) = lines.next(n_columns.saturating_add(1))? {
         if fields.len() > n_columns {
             return Err(Error::custom(format_args!(
                 "{KEY}[{n_rows}]: more values than the {n_columns} columns"
             )));
+        }
+        if fields.len() < n_columns {
+            left_out.add(&columns, fields.len(), n_rows)?;
         }
         // What is missing at the end of a line is missing in the row.
         let cells = columns.iter().map(|column| {
@@ -106,6 +113,36 @@ pub(super) fn read<R: Rows>(
         n_rows = n_rows.saturating_add(1);
     }
     rows.finish(n_rows)
+}
+
+/// How many values the lines of a table have left out at their ends.
+struct LeftOut {
+    n_values: usize,
+    most: usize,
+}
+
+impl LeftOut {
+    /// Returns that of the first line of a table.
+    fn of(text: &str) -> Self {
+        Self {
+            n_values: 0,
+            most: text.len().max(LEFT_OUT_MIN),
+        }
+    }
+
+    /// Adds those of a line that has so many fields.
+    fn add(&mut self, columns: &[Column<'_>], n_fields: usize, row: usize) -> Result<(), Error> {
+        let is_left_out = |column: &&Column<'_>| column.index >= n_fields;
+        let n_missing = columns.iter().filter(is_left_out).count();
+        self.n_values = self.n_values.saturating_add(n_missing);
+        let Self { n_values, most } = self;
+        if n_values <= most {
+            return Ok(());
+        }
+        Err(Error::custom(format_args!(
+            "{KEY}[{row}]: the lines up to here leave out {n_values} values at their ends, more than {most}; send smaller batches, or write their commas"
+        )))
+    }
 }
 
 /// A column of the table that is read.
@@ -284,6 +321,71 @@ mod tests {
         fn finish<E: serde::de::Error>(self, _n_rows: usize) -> Result<Self, E> {
             Ok(self)
         }
+    }
+
+    /// Rows that take all columns, and are counted by their cells.
+    #[derive(Default)]
+    struct All(usize);
+
+    impl Rows for All {
+        type Table = Self;
+
+        fn is_named(&self) -> bool {
+            false
+        }
+
+        fn passes_over_unknown(&self) -> bool {
+            false
+        }
+
+        fn positions(&self, names: &[Cow<'_, str>]) -> Vec<Option<usize>> {
+            (0..names.len()).map(Some).collect()
+        }
+
+        fn row<'de, D: Deserializer<'de>>(
+            &mut self,
+            _row: usize,
+            cells: D,
+        ) -> Result<(), D::Error> {
+            self.0 = self
+                .0
+                .saturating_add(Vec::<IgnoredAny>::deserialize(cells)?.len());
+            Ok(())
+        }
+
+        fn finish<E: serde::de::Error>(self, _n_rows: usize) -> Result<Self, E> {
+            Ok(self)
+        }
+    }
+
+    #[test]
+    fn a_short_body_has_no_long_table() {
+        // Each line leaves out the `b` that the model reads.
+        let table = |n_rows: usize| format!("a,b\n{}", "1\n".repeat(n_rows));
+        let count = |n_rows| read(&table(n_rows), Counted::default(), |_| Kind::Numbers);
+        assert_eq!(count(LEFT_OUT_MIN).unwrap().n_cells, 2 * LEFT_OUT_MIN);
+        // Of columns that the model does not read nothing is left out.
+        let more = format!("a,u,v,b\n{}", "1,,,2\n1\n".repeat(LEFT_OUT_MIN / 2));
+        assert!(read(&more, Counted::default(), |_| Kind::Numbers).is_ok());
+        let wide: String = (0..1_000).map(|index| format!(",c{index}")).collect();
+        let short = format!("c{wide}\n{}", "1\n".repeat(100));
+        let all = |text: &str| read(text, All::default(), |_| Kind::Numbers).map(|all| all.0);
+        assert_eq!(
+            all(&short).unwrap_err().to_string(),
+            "csv[65]: the lines up to here leave out 66000 values at their ends, more than 65536; send smaller batches, or write their commas"
+        );
+        let commas = format!(
+            "c{wide}\n{}",
+            format!("1{}\n", ",".repeat(1_000)).repeat(100)
+        );
+        assert_eq!(all(&commas).unwrap(), 100_100);
+        // As many as it has bytes, where it is longer.
+        let long = format!(
+            "{}{}",
+            table(0),
+            format!("\"{}\"\n", "1".repeat(9)).repeat(100_000)
+        );
+        assert_eq!(all(&long).unwrap(), 200_000);
     }
 
     #[test]

@@ -110,7 +110,7 @@ fn decode(
         None => choose_outputs(ctx, request.parameters.method.as_deref())?,
     };
     let Some(table) = request.table else {
-        let message = "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [[...], ...]}";
+        let message = "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [[...], ...]}, or MLflow's \"dataframe_split\" or \"dataframe_records\"";
         return Err(RequestError::invalid(message));
     };
     let (inputs, n_rows) = match (table, target) {

@@ -63,8 +63,7 @@ pub(super) fn decode(body: &[u8], ctx: &DecodeContext<'_>) -> Result<Call, Reque
             return Err(RequestError::invalid(message));
         }
         (None, _) => {
-            let message =
-                "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [...]}";
+            let message = "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [...]}, or MLflow's \"dataframe_records\"";
             return Err(RequestError::invalid(message));
         }
         (Some((one, ..)), Some((other, ..))) => {

@@ -43,6 +43,7 @@ pub(crate) fn context(signature: &Signature) -> DecodeContext<'_> {
         default_outputs: &signature.default_outputs,
         method: None,
         elements_max: 1_000,
+        filled_bytes_max: 4_000,
         regions: &NoRegions,
     }
 }

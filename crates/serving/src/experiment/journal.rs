@@ -29,8 +29,28 @@ pub(super) struct Journal {
 pub(super) struct Found {
     /// Lines that were taken.
     pub(super) n_lines: u64,
-    /// Lines that could not be read.
+    /// Lines that could not be read; a last one that was cut is none of them.
     pub(super) n_bad: u64,
+    /// The number of the first one of those, from 1.
+    pub(super) first_bad: Option<u64>,
+}
+
+impl Found {
+    fn note_bad(&mut self, line: u64) {
+        self.n_bad += 1;
+        self.first_bad = self.first_bad.or(Some(line));
+    }
+
+    /// Returns what is to be said of lines of `path` that could not be read, if there are some.
+    pub(super) fn complaint(&self, path: &Path) -> Option<String> {
+        let (path, first) = (path.display(), self.first_bad?);
+        Some(match self.n_bad {
+            1 => format!("{path}: line {first} could not be read"),
+            n_bad => {
+                format!("{path}: {n_bad} lines could not be read, the first is line {first}")
+            }
+        })
+    }
 }
 
 impl Journal {
@@ -55,7 +75,7 @@ impl Journal {
         let (mut found, mut n_bytes) = (Found::default(), 0_u64);
         let mut reader = BufReader::new(&file);
         let mut line = Vec::new();
-        loop {
+        for number in 1.. {
             line.clear();
             let mut bounded = reader.by_ref().take(LINE_BYTES_MAX);
             let n_read = bounded.read_until(b'\n', &mut line)?;
@@ -64,7 +84,9 @@ impl Journal {
             }
             if line.last() != Some(&b'\n') {
                 // The end of a line that was being written, or no line at all.
-                found.n_bad += 1;
+                if u64::try_from(n_read).is_ok_and(|n_read| n_read >= LINE_BYTES_MAX) {
+                    found.note_bad(number);
+                }
                 break;
             }
             n_bytes += u64::try_from(n_read).unwrap_or(0);
@@ -73,7 +95,7 @@ impl Journal {
                     found.n_lines += 1;
                     take(record);
                 }
-                None => found.n_bad += 1,
+                None => found.note_bad(number),
             }
         }
         let is_cut = file.metadata()?.len() > n_bytes;

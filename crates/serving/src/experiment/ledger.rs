@@ -188,6 +188,9 @@ impl Ledger {
     /// Takes a record.
     pub(super) fn apply(&mut self, record: Record<'_>, planned: &PlannedExperiment) {
         match record {
+            Record::Exposure { at, seconds, .. } if is_of_another_trial(planned, (at, seconds)) => {
+                self.begin_stage(planned);
+            }
             Record::Exposure { .. } => self.expose(&record, planned),
             Record::Outcome { .. } => self.take_outcome(&record, planned),
             Record::Winner { at, unit, variant } => self.show_winner(at, (&unit, &variant)),
@@ -333,10 +336,9 @@ impl Ledger {
         };
         self.begin_stage(planned);
         self.hold_features(planned);
-        let is_error = !ok && !left;
-        let is_slow = is_slow(planned, (*seconds, *left));
+        let met = (!ok && !left, is_slow(planned, (*seconds, *left)));
         if unit.is_empty() {
-            return self.expose_loose(planned, (*at, variant), (is_error, is_slow));
+            return self.expose_loose(planned, (*at, variant), met);
         }
         let Some(arm) = self.arm(variant) else { return };
         let is_override = by == "override";
@@ -356,7 +358,7 @@ impl Ledger {
         // What a draw that was not answered has earned is known, and nothing comes of it later.
         let is_lost = drawn > Request::NOT_DRAWN && !ok;
         let propensity = if is_lost { Request::NOT_DRAWN } else { drawn };
-        state.count(*seconds, (is_error, is_slow));
+        state.count(*seconds, met);
         state.show(*at, (arm, is_override));
         let late = late_ratios(planned, state, *at);
         let features = linear::planned_vector(planned, features).unwrap_or_default();
@@ -366,7 +368,7 @@ impl Ledger {
             (state.last_at, state.is_winners) = (Some(*at), false);
             state.last_features.clone_from(&features);
         }
-        self.count_request(arm, is_error);
+        self.count_request(arm, met.0);
         if is_lost {
             self.earn(planned, (arm, drawn, &features), 0.0);
         }
@@ -624,6 +626,17 @@ impl Ledger {
 fn is_slow(planned: &PlannedExperiment, (seconds, has_left): (f64, bool)) -> bool {
     let slow_ns = planned.stage.and_then(|stage| stage.slow_ns);
     slow_ns.is_some_and(|slow_ns| has_left || seconds * 1e9 > slow_ns as f64)
+}
+
+/// Tells whether a request that took so many seconds until `at` came before the rollout's trial.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what is beyond an integer saturates"
+)]
+fn is_of_another_trial(planned: &PlannedExperiment, (at, seconds): (u64, f64)) -> bool {
+    let came = at.saturating_sub((seconds * 1e3) as u64);
+    planned.stage.is_some_and(|stage| came < stage.trial_ms)
 }
 
 /// Tells whether a time is before the rollout's stage.

@@ -26,6 +26,7 @@ use super::outcome::{NewOutcome, OutcomeFault, Taken, UnitRef};
 use super::record::{Counters, LineForm, Record};
 use super::split::By;
 use super::{Allocation, BookId, ExperimentId, ExperimentSummary, MetricForm, PlannedExperiment};
+use crate::Teller;
 
 /// Exposures and bulks of outcomes that may wait for the writing thread.
 const QUEUE_MESSAGES: usize = 16_384;
@@ -94,15 +95,21 @@ struct Inner {
 }
 
 impl Experiments {
-    /// Starts the writing thread for files under `directory`, whose lines have the form `form`.
+    /// Starts the writing thread for files under `directory`, whose lines have the form `form`; `teller` is told of lines that cannot be read.
     ///
     /// # Errors
     /// If there can be no more threads.
-    pub fn start(directory: PathBuf, form: LineForm, clock: Arc<dyn Clock>) -> io::Result<Self> {
+    pub fn start(
+        directory: PathBuf,
+        form: LineForm,
+        clock: Arc<dyn Clock>,
+        teller: Teller,
+    ) -> io::Result<Self> {
         let (queue, messages) = sync_channel(QUEUE_MESSAGES);
         let recorder = Recorder {
             messages,
             form,
+            teller,
             clock: Arc::clone(&clock),
             files: BTreeMap::new(),
             kept: Kept::all(directory.clone()),
@@ -234,6 +241,7 @@ impl Experiments {
 pub(super) struct Open {
     book: Arc<Book>,
     form: LineForm,
+    teller: Teller,
     journal: Option<Journal>,
     lines: Vec<u8>,
     /// Exposures whose lines wait.
@@ -249,6 +257,7 @@ pub(super) struct Open {
 struct Recorder {
     messages: Receiver<Message>,
     form: LineForm,
+    teller: Teller,
     clock: Arc<dyn Clock>,
     files: BTreeMap<PathBuf, Open>,
     kept: Kept,
@@ -350,10 +359,10 @@ impl Recorder {
 
     fn file(&mut self, book: &Arc<Book>) -> &mut Open {
         let path = book.path.clone();
-        let form = self.form;
+        let (form, teller) = (self.form, &self.teller);
         self.files
             .entry(path)
-            .or_insert_with(|| Open::new(book, form))
+            .or_insert_with(|| Open::new(book, form, teller))
     }
 
     fn open(&mut self, book: &Arc<Book>) {
@@ -370,10 +379,11 @@ type Outcomes = Vec<Result<Taken, OutcomeFault>>;
 
 impl Open {
     /// Opens the file of a book, and reads it; if it cannot be, that is tried again when something is to be written.
-    pub(super) fn new(book: &Arc<Book>, form: LineForm) -> Self {
+    pub(super) fn new(book: &Arc<Book>, form: LineForm, teller: &Teller) -> Self {
         let mut open = Self {
             book: Arc::clone(book),
             form,
+            teller: teller.clone(),
             journal: None,
             lines: Vec::new(),
             exposures: Vec::new(),
@@ -392,8 +402,13 @@ impl Open {
                 true => Journal::open(&self.book.path, self.form, |_known| {}),
                 false => self.read(),
             };
-            let (journal, _) = opened.map_err(|error| NotRecorded::Disk(error.to_string()))?;
-            (self.journal, self.is_read) = (Some(journal), true);
+            let (journal, found) = opened.map_err(|error| NotRecorded::Disk(error.to_string()))?;
+            let was_read = std::mem::replace(&mut self.is_read, true);
+            let complaint = found.complaint(&self.book.path).filter(|_| !was_read);
+            if let Some(complaint) = complaint {
+                self.teller.tell(&complaint);
+            }
+            self.journal = Some(journal);
             if let Err(error) = self.put_shares() {
                 self.journal = None;
                 return Err(error);

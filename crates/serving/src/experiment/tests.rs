@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coracle_base::ManualClock;
@@ -15,6 +15,7 @@ use super::record::{Counters, Record};
 use super::recorder::{Message, Open};
 use super::series::Series;
 use super::*;
+use crate::Teller;
 
 mod bandits;
 mod files;
@@ -122,9 +123,21 @@ impl Fixture {
 }
 
 fn start(directory: &Path) -> Experiments {
+    start_telling(directory, Teller::nobody())
+}
+
+/// Returns what will be told, and to whom.
+fn listener() -> (Arc<Mutex<Vec<String>>>, Teller) {
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let to = Arc::clone(&told);
+    let teller = Teller::new(move |line| to.lock().unwrap().push(line.to_owned()));
+    (told, teller)
+}
+
+fn start_telling(directory: &Path, teller: Teller) -> Experiments {
     let clock = ManualClock::new();
     clock.advance(Duration::from_secs(1_000));
-    Experiments::start(directory.to_owned(), LINES, Arc::new(clock)).unwrap()
+    Experiments::start(directory.to_owned(), LINES, Arc::new(clock), teller).unwrap()
 }
 
 fn exposure(unit: &str, variant: &str, ok: bool) -> Exposure {
@@ -325,14 +338,23 @@ fn a_damaged_file_loses_its_damaged_lines_only() {
     spoilt.extend_from_slice(&whole);
     spoilt.extend_from_slice(b"{\"type\":\"exposure\",\"at\":1");
     fs::write(&path, spoilt).unwrap();
+    let (told, teller) = listener();
     let fixture = Fixture {
-        experiments: start(fixture.directory.path()),
+        experiments: start_telling(fixture.directory.path(), teller),
         ..fixture
     };
     let book = fixture.open(&planned());
     fixture.settle(&book);
     assert_eq!(shown(&book), before);
     fixture.experiments.stop();
+    // The last one was being written when the server ended.
+    let path = path.display();
+    assert_eq!(
+        *told.lock().unwrap(),
+        [format!(
+            "{path}: 2 lines could not be read, the first is line 1"
+        )]
+    );
 }
 
 fn record_exposure<'a>(unit: &'a str, variant: &'a str, at: u64) -> Record<'a> {
@@ -595,7 +617,7 @@ fn recorded(directory: &Path) -> (Arc<Book>, std::sync::mpsc::Receiver<Message>)
 fn a_book_that_is_read_twice_counts_once() {
     let directory = tempfile::tempdir().unwrap();
     let (book, _messages) = recorded(directory.path());
-    let mut open = Open::new(&book, LINES);
+    let mut open = Open::new(&book, LINES, &Teller::nobody());
     open.add(exposure("u1", "a", true));
     book.count_unassigned();
     open.flush().unwrap();
@@ -605,7 +627,7 @@ fn a_book_that_is_read_twice_counts_once() {
     drop(open);
     // Counted by a request that came between.
     book.count_unassigned();
-    let mut open = Open::new(&book, LINES);
+    let mut open = Open::new(&book, LINES, &Teller::nobody());
     assert_eq!(shown(&book), before);
     assert_eq!(book.standing().n_unassigned, 2);
     open.note_counters();
@@ -613,12 +635,12 @@ fn a_book_that_is_read_twice_counts_once() {
     let (book, _messages) = recorded(directory.path());
     // Before the file was read, and still to be written there.
     book.count_unassigned();
-    let mut open = Open::new(&book, LINES);
+    let mut open = Open::new(&book, LINES, &Teller::nobody());
     assert_eq!(book.standing().n_unassigned, 3);
     open.note_counters();
     drop(open);
     let (book, _messages) = recorded(directory.path());
-    drop(Open::new(&book, LINES));
+    drop(Open::new(&book, LINES, &Teller::nobody()));
     assert_eq!(book.standing().n_unassigned, 3);
 }
 

@@ -25,6 +25,9 @@ pub const CANARY: &str = "canary";
 pub struct PlannedStage {
     /// When it began, in ms since 1970. What came before does not count.
     pub since_ms: u64,
+    /// When the trial began that it is a stage of, in ms since 1970; 0 if that is not known. Requests that came before do not count, whenever they end.
+    #[serde(default)]
+    pub trial_ms: u64,
     /// Whether predictions are compared.
     pub predictions: bool,
     /// Whether errors and latency are judged by unit.
@@ -137,14 +140,16 @@ impl StagePredictions {
 }
 
 impl Book {
-    /// Takes what a variant predicted for a unit, output by output, if that is compared: of a unit each output's first prediction. Never waits: where another thread
-    /// does the same, it is passed over.
+    /// Takes what a variant predicted for a unit, output by output, if that is compared and was asked in this trial: of a unit each output's first prediction.
+    /// Never waits: where another thread does the same, it is passed over.
     pub fn predicted<'p>(
         &self,
         (variant, unit): (&str, Option<&str>),
+        trial_ms: u64,
         predicted: impl Iterator<Item = (String, Predicted<'p>)>,
     ) {
-        let Some(stage) = self.planned().stage.filter(|stage| stage.predictions) else {
+        let is_this = |stage: &PlannedStage| stage.predictions && stage.trial_ms == trial_ms;
+        let Some(stage) = self.planned().stage.filter(is_this) else {
             return;
         };
         let side = match variant == CANARY {

@@ -4,7 +4,7 @@
 //! is not there; what was learnt before the last write is known again when a router of the same name, parameters and branches is made; a router that has a
 //! successor, or whose flow is gone, writes nothing any more. A killed server may lose the rewards of its last moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use coracle_policy::bandit::Bandit;
 
 use super::router::Known;
+use crate::Teller;
 use crate::plan::ServiceId;
 
 /// Longer files are none of ours.
@@ -35,6 +36,7 @@ struct Inner {
     queue: Mutex<Sender<Message>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     files: Arc<Files>,
+    teller: Teller,
 }
 
 /// Whose the files are. Whoever changes one of them holds the lock.
@@ -46,6 +48,8 @@ struct Owners {
     /// By file: the number of the router that takes requests, or did last.
     newest: BTreeMap<PathBuf, u64>,
     n_made: u64,
+    /// Those of which it was told that they cannot be read: routers are made again and again.
+    told: BTreeSet<PathBuf>,
 }
 
 impl Files {
@@ -69,6 +73,7 @@ pub(super) struct Keeper {
     identity: String,
     queue: Sender<Message>,
     files: Arc<Files>,
+    teller: Teller,
     /// The number that tells it from others of the same file.
     number: u64,
     /// Whether it waits to be written.
@@ -76,11 +81,11 @@ pub(super) struct Keeper {
 }
 
 impl Memory {
-    /// Starts the writing thread for files in `directory`.
+    /// Starts the writing thread for files in `directory`; `teller` is told of those that cannot be read.
     ///
     /// # Errors
     /// If there can be no more threads.
-    pub fn start(directory: PathBuf) -> io::Result<Self> {
+    pub fn start(directory: PathBuf, teller: Teller) -> io::Result<Self> {
         let (queue, messages) = channel();
         let thread = std::thread::Builder::new().name("coracle-routers".to_owned());
         let of_thread = directory.clone();
@@ -91,6 +96,7 @@ impl Memory {
                 queue: Mutex::new(queue),
                 thread: Mutex::new(Some(thread)),
                 files: Arc::default(),
+                teller,
             }),
         })
     }
@@ -147,6 +153,7 @@ impl Memory {
             identity,
             queue: self.sender(),
             files: Arc::clone(&self.inner.files),
+            teller: self.inner.teller.clone(),
             number,
             waits: AtomicBool::new(false),
         })
@@ -164,22 +171,48 @@ fn prefix(id: &ServiceId) -> Option<String> {
 }
 
 impl Keeper {
-    /// Takes what was learnt before; what cannot be read, or is another router's, is passed over.
+    /// Takes what was learnt before; what is another router's is passed over, and so is what cannot be read, which is told once.
     pub(super) fn recall(&self, bandit: &mut Bandit) {
-        let Some(text) = read(&self.path) else { return };
+        match self.known_before(bandit.arms.len()) {
+            Ok(arms) => {
+                for (arm, (won, trials)) in arms.into_iter().enumerate() {
+                    bandit.reward_trials(arm, won, trials);
+                }
+            }
+            Err(why) if self.files.lock().told.insert(self.path.clone()) => {
+                let path = self.path.display();
+                let line = format!("{path}: {why}; the router begins anew");
+                self.teller.tell(&line);
+            }
+            Err(_told) => {}
+        }
+    }
+
+    /// Returns what each of so many branches had won of how many trials; none if that is not known.
+    fn known_before(&self, n_arms: usize) -> Result<Vec<(u64, u64)>, String> {
+        let Some(text) = read(&self.path)? else {
+            return Ok(Vec::new());
+        };
         let mut lines = text.lines();
         if lines.next() != Some(self.identity.as_str()) {
-            return;
+            return Ok(Vec::new());
         }
-        let arms = lines.map(|line| {
+        let arm = |line: &str| {
             let (won, trials) = line.split_once(' ')?;
             let (won, trials): (u64, u64) = (won.parse().ok()?, trials.parse().ok()?);
             (won <= trials).then_some((won, trials))
+        };
+        let arms = lines.enumerate().map(|(index, line)| {
+            let number = index + 2;
+            arm(line).ok_or_else(|| format!("line {number} could not be read"))
         });
-        let arms: Option<Vec<(u64, u64)>> = arms.collect();
-        let arms = arms.filter(|arms| arms.len() == bandit.arms.len());
-        for (arm, (won, trials)) in arms.into_iter().flatten().enumerate() {
-            bandit.reward_trials(arm, won, trials);
+        let arms: Vec<(u64, u64)> = arms.collect::<Result<_, _>>()?;
+        match arms.len() == n_arms {
+            true => Ok(arms),
+            false => Err(format!(
+                "it has {} branches, the router {n_arms}",
+                arms.len()
+            )),
         }
     }
 
@@ -217,12 +250,21 @@ impl Keeper {
     }
 }
 
-fn read(path: &Path) -> Option<String> {
-    let file = fs::File::open(path).ok()?;
+/// Returns what is in a file, if it is there.
+fn read(path: &Path) -> Result<Option<String>, String> {
+    let unread = |error: io::Error| format!("it could not be read: {error}");
+    let file = match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(unread)?,
+    };
     let mut text = String::new();
     let mut bounded = file.take(FILE_BYTES_MAX);
-    bounded.read_to_string(&mut text).ok()?;
-    text.ends_with('\n').then_some(text)
+    bounded.read_to_string(&mut text).map_err(unread)?;
+    match text.ends_with('\n') {
+        true => Ok(Some(text)),
+        // It is written beside, and put into its place as a whole.
+        false => Err("its last line does not end".to_owned()),
+    }
 }
 
 fn run(directory: &Path, messages: &Receiver<Message>) {

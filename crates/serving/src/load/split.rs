@@ -56,5 +56,5 @@ impl SplitModels {
 }
 
 fn n_failed(model: &ServedModel) -> u64 {
-    model.statistics().own().1
+    model.statistics().judged().n_failed
 }

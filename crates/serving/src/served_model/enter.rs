@@ -194,7 +194,7 @@ impl ServedModel {
         &self,
         priority: Priority,
         time: Duration,
-        (except, gives_up): (&[SocketAddr], bool),
+        (except, gives_up): (&[SocketAddr], impl Fn() -> bool),
     ) -> Result<ProcessLease, Refusal> {
         let Some(backends) = &self.backends else {
             return Err(Refusal::Failed("no processes serve it".to_owned()));
@@ -216,7 +216,7 @@ impl ServedModel {
             }
             // Those who wait for a process hold no place.
             drop((place, of_service));
-            if !gives_up {
+            if !gives_up() {
                 self.wait_for_model(deadline).await?;
                 continue;
             }

@@ -16,7 +16,8 @@ use coracle_serving::experiment::{
 use serde_json::{Value, json};
 
 use crate::controller::faults::{
-    Faults, MAGNITUDE_MAX, NAME_BYTES_MAX, name_length, number, one_of, service_name, token,
+    Faults, MAGNITUDE_MAX, NAME_BYTES_MAX, name_length, number, one_of, service_name, shown_name,
+    token,
 };
 use crate::controller::times::read_time;
 use allocation::{allocation, roles_of_bandit, rules_of_bandit};
@@ -199,7 +200,7 @@ fn percent(field: &str, percent: f64) -> Result<u32, Cause> {
 
 fn slice(slice: &ExperimentSlice, namespace: &str) -> Result<PlannedSlice, Cause> {
     let field = "spec.exclusionGroup";
-    name_length(&format!("{field}.name"), &slice.name, NAME_BYTES_MAX)?;
+    shown_name(&format!("{field}.name"), &slice.name, NAME_BYTES_MAX)?;
     let begin_ppm = percent(&format!("{field}.fromPercent"), slice.from_percent)?;
     let to_percent = format!("{field}.toPercent");
     let end_ppm = percent(&to_percent, slice.to_percent)?;
@@ -231,7 +232,7 @@ fn source(place: &str, unit: &ExperimentUnit) -> Result<UnitSource, Cause> {
         return Err(Cause::invalid(place, &json!(unit), why));
     };
     let field = format!("{place}.{kind}");
-    name_length(&field, &text, NAME_BYTES_MAX)?;
+    shown_name(&field, &text, NAME_BYTES_MAX)?;
     let invalid = |why: &str| Err(Cause::invalid(&field, &json!(text), why));
     Ok(match kind {
         "header" => {
@@ -458,7 +459,7 @@ fn read_metric(
     is_first: bool,
 ) -> Result<PlannedMetric, Cause> {
     let place = |name: &str| format!("{field}.{name}");
-    name_length(&place("name"), &metric.name, METRIC_NAME_BYTES_MAX)?;
+    shown_name(&place("name"), &metric.name, METRIC_NAME_BYTES_MAX)?;
     let words = ["Conversion", "Sum", "Mean", "Ratio", "Errors", "Latency"];
     let kind = match one_of(&place("type"), Some(&metric.metric_type), words)? {
         0 => MetricForm::Conversion,
@@ -485,7 +486,7 @@ fn read_metric(
         if !is_its {
             return Err(Cause::forbidden(&place(name), why));
         }
-        name_length(&place(name), other, METRIC_NAME_BYTES_MAX)?;
+        shown_name(&place(name), other, METRIC_NAME_BYTES_MAX)?;
     }
     let window_ms = window(metric, field, is_measured)?;
     let better = metric.better.as_deref();

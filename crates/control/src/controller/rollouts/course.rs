@@ -410,11 +410,18 @@ impl Course {
         if !self.hold_to_metrics(seen) {
             self.take_in(seen);
         }
+        let this = self.trial();
         let Some(trial) = &mut self.trial else { return };
         let (stable, canary) = (seen.stable_totals, seen.newest_totals);
+        let slow = trial.slow;
+        // What came of another trial is none of this one's.
+        let since = |totals: &Totals, before: &Totals| match totals.are_of(this) {
+            true => totals.since(before, slow),
+            false => Counts::default(),
+        };
         let interval = Interval {
-            stable: stable.since(&trial.before.0, trial.slow),
-            canary: canary.since(&trial.before.1, trial.slow),
+            stable: since(&stable, &trial.before.0),
+            canary: since(&canary, &trial.before.1),
         };
         trial.before = (stable, canary);
         trial.rollout.observe(&seen.wanted.rules, interval);
@@ -454,6 +461,11 @@ impl Course {
         }
     }
 
+    /// Returns which trial there is: when it began, in ms since 1970, and 0 without one.
+    pub(crate) fn trial(&self) -> u64 {
+        self.status.canary_since_ms.unwrap_or(0)
+    }
+
     /// Returns when the stage began, if there is one.
     pub(crate) fn stage_since_ms(&self) -> Option<u64> {
         let trial = self.trial.as_ref()?;
@@ -478,6 +490,7 @@ impl Course {
             stable,
             canary,
             since_ms,
+            trial_ms: self.trial(),
             predictions: seen.wanted.rules.stability_index_max.is_some(),
             slow_ns: self.trial.as_ref().and_then(|trial| {
                 let slow = trial.slow?;

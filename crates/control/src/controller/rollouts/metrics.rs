@@ -15,7 +15,9 @@ use coracle_serving::experiment::{
 use serde_json::json;
 
 use super::queries::{Question, REVISION};
-use crate::controller::faults::{Faults, MAGNITUDE_MAX, name_length, number, one_of, token};
+use crate::controller::faults::{
+    Faults, MAGNITUDE_MAX, name_length, number, one_of, shown_name, token,
+};
 use crate::controller::times::read_time;
 
 /// The most metrics.
@@ -80,7 +82,7 @@ pub(super) fn read(
     for (index, metric) in given.iter().enumerate() {
         let field = format!("spec.analysis.metrics[{index}]");
         let place = format!("{field}.name");
-        faults.keep(name_length(&place, &metric.name, METRIC_NAME_BYTES_MAX));
+        faults.keep(shown_name(&place, &metric.name, METRIC_NAME_BYTES_MAX));
         let mut others = given.iter().take(index);
         if others.any(|other| other.name == metric.name) {
             faults.keep::<()>(Err(Cause::duplicate(&place, &json!(metric.name))));
@@ -338,6 +340,8 @@ pub(super) struct StageOf<'a> {
     pub(super) canary: &'a str,
     /// In ms since 1970.
     pub(super) since_ms: u64,
+    /// When the trial began that it is of, in ms since 1970.
+    pub(super) trial_ms: u64,
     pub(super) predictions: bool,
     pub(super) slow_ns: Option<u64>,
 }
@@ -374,6 +378,7 @@ pub(super) fn book(metrics: &Metrics, stage: StageOf<'_>) -> Option<PlannedExper
         metrics: metrics.planned.clone(),
         stage: Some(PlannedStage {
             since_ms: stage.since_ms,
+            trial_ms: stage.trial_ms,
             predictions: stage.predictions,
             by_unit,
             slow_ns: stage.slow_ns.filter(|_| by_unit),

@@ -14,15 +14,18 @@ pub(crate) struct Totals {
     latency: LatencyCounts,
     /// What it has in work, by how long it is. What hangs is slow before it ends.
     in_work: LatencyCounts,
+    /// Which trial it was in when that was told last, if that is known.
+    trial: Option<u64>,
 }
 
 impl Totals {
     fn add(&mut self, load: &RevisionLoad) {
         self.join(&Self {
-            finished: load.n_finished.saturating_sub(load.n_stood_in),
+            finished: load.n_finished.saturating_sub(load.n_unjudged),
             failed: load.n_failed,
             latency: load.latency,
             in_work: load.in_work,
+            trial: load.trial,
         });
     }
 
@@ -33,7 +36,12 @@ impl Totals {
             *sum = sum.saturating_add(count);
         }
         // What is in work is no sum: what was told last counts.
-        self.in_work = other.in_work;
+        (self.in_work, self.trial) = (other.in_work, other.trial);
+    }
+
+    /// Tells whether what was told last may be of this trial: the serving process hears of one a little after it has begun.
+    pub(crate) fn are_of(&self, trial: u64) -> bool {
+        self.trial.is_none_or(|told| told == trial)
     }
 
     /// Returns how many requests it has had.
@@ -62,7 +70,12 @@ impl Totals {
         let first_slow = bounds.iter().filter(|bound| **bound <= slow).count();
         let n_slow = counts.iter().skip(first_slow).sum::<u64>() + n_given_up;
         let late = |totals: &Self| totals.in_work.iter().skip(first_slow).sum::<u64>();
-        let (late, late_before) = (late(self), late(before));
+        let late_before = match self.trial == before.trial {
+            true => late(before),
+            // What another trial had in work is none of this one's, then and when it ends.
+            false => 0,
+        };
+        let late = late(self);
         let with_late = |n: u64| n.saturating_add(late).saturating_sub(late_before);
         Counts {
             requests: with_late(n_ended),
@@ -167,7 +180,7 @@ mod tests {
         totals.add(&RevisionLoad {
             n_finished: 154,
             // Another service's requests: whatever became of them.
-            n_stood_in: 50,
+            n_unjudged: 50,
             ..load(0, 3, &[(9, 90), (10, 8), (22, 2)])
         });
         let slow = |ms| totals.since(&before, Some(Duration::from_millis(ms))).slow;

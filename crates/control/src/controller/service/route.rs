@@ -103,6 +103,7 @@ impl View<'_> {
             absence: None,
             sticky,
             is_compared: self.around.course.is_some(),
+            trial: self.around.course.map_or(0, |course| course.trial()),
             shadow,
             fallback,
             experiments,

@@ -231,12 +231,16 @@ fn start_gated(fallback: FallbackSettings) -> Running {
 
 /// A request that the model waits for the gate at.
 fn held(server: &Running) -> std::net::TcpStream {
+    held_within(server, &[JSON])
+}
+
+fn held_within(server: &Running, headers: &[(&str, &str)]) -> std::net::TcpStream {
     let mut stream = connect(server.address);
     let body = format!(
         r#"{{"data": {{"ndarray": [[1000, 0]{}]}}}}"#,
         ", [1, 2]".repeat(98)
     );
-    write_request(&mut stream, "POST", PREDICT, &[JSON], body.as_bytes());
+    write_request(&mut stream, "POST", PREDICT, headers, body.as_bytes());
     server.entered.recv().unwrap();
     stream
 }
@@ -318,6 +322,19 @@ fn a_graph_that_is_late_is_stood_in_for() {
         &server,
         r#"coracle_graph_requests_total{namespace="ml",service="iris",code="deadline_exceeded"} 1"#,
     );
+    server.gate.send(()).unwrap();
+}
+
+#[test]
+fn a_graph_that_nobody_stands_in_for_has_the_time_of_its_caller() {
+    let server = start_gated(FallbackSettings {
+        timeout: Some(std::time::Duration::from_millis(50)),
+        ..service("gone")
+    });
+    let mut stream = held_within(&server, &[JSON, ("x-request-timeout", "350ms")]);
+    let answer = read_answer(&mut stream, false).unwrap();
+    assert_eq!(answer.status, 504, "{}", answer.body);
+    assert!(answer.body.contains("350ms"), "{}", answer.body);
     server.gate.send(()).unwrap();
 }
 

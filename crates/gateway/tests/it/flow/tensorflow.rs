@@ -74,6 +74,23 @@ fn a_graph_answers_predictions_as_its_models_do() {
     );
 }
 
+/// What is repeated counts as if it were written: no body may be so large.
+#[test]
+fn a_short_message_is_no_long_request() {
+    let server = start(Step::Chain(vec![ask("double"), ask("swap")]));
+    let dim = [(32 << 20) / 8 + 1, 2].map(|size| Dim {
+        size,
+        name: String::new(),
+    });
+    let mut request = row_of(Some(spec("first")), [1.0, 2.0]);
+    let tensor = request.inputs.get_mut("X").unwrap();
+    tensor.tensor_shape.as_mut().unwrap().dim = dim.into();
+    let answer = call(&server, "Predict", &request);
+    assert_eq!(answer.status, 3, "{}", answer.message);
+    let why = "inputs that are filled so may have 67108864 bytes in all";
+    assert!(answer.message.contains(why), "{}", answer.message);
+}
+
 #[test]
 fn outputs_that_are_asked_for_are_the_last_models() {
     let server = start(Step::Chain(vec![ask("double"), ask("swap")]));

@@ -13,7 +13,7 @@ fn of_a_table_of_numbers() {
         (path, " ", 400, "the request body is empty; send JSON such as {\"instances\": [[1.0, 2.0]]}"),
         (path, "{", 400, "the body is not valid JSON: EOF while parsing an object"),
         (path, "[]", 400, "invalid type: sequence, expected an object with \"instances\""),
-        (path, "{}", 400, "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [[...], ...]}"),
+        (path, "{}", 400, "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [[...], ...]}, or MLflow's \"dataframe_split\" or \"dataframe_records\""),
         (path, r#"{"instances": [[1, 2]]} x"#, 400, "the body is not valid JSON: trailing characters"),
         (path, r#"{"instances": [[1, NaN]]}"#, 400, "JSON has no NaN or Infinity; send null for a missing value (line 1 column 20)"),
         (path, r#"{"instances": 5}"#, 400, "invalid type: integer `5`, expected \"instances\" to be a list of rows"),
@@ -94,7 +94,7 @@ fn of_other_tensors() {
     check(&[
         (cube, "{", 400, "the body is not valid JSON: EOF while parsing an object"),
         (cube, "5", 400, "invalid type: integer `5`, expected an object with \"instances\""),
-        (cube, "{}", 400, "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [...]}"),
+        (cube, "{}", 400, "the request has neither \"instances\" nor \"inputs\"; send {\"instances\": [...]}, or MLflow's \"dataframe_records\""),
         (cube, r#"{"instances": [], "inputs": []}"#, 400, "the request has \"instances\" and \"inputs\"; send one of them"),
         (cube, r#"{"instances": [], "dataframe_split": {"columns": [], "data": []}}"#, 400, "the request has \"instances\" and \"dataframe_split\"; send one of them"),
         (cube, r#"{"instances": []}"#, 400, "\"instances\" is empty; at least one instance is needed"),

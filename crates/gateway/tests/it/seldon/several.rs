@@ -7,6 +7,9 @@ use coracle_gateway::Limits;
 use coracle_model::Signature;
 use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{ModelMetadataRequest, ModelMetadataResponse};
+use coracle_protocol::grpc::tensorflow::{
+    GetModelMetadataRequest, GetModelMetadataResponse, SignatureDefMap,
+};
 use coracle_protocol::seldon::{request_json, response_message};
 use coracle_serving::{
     BulkheadSettings, FallbackSettings, ModelTable, PlannedPredictor, RevisionId, RevisionLog,
@@ -21,6 +24,7 @@ use crate::fallback::{magnitude, magnitude_with};
 use crate::fixture::{Running, config, start_with};
 use crate::forward::backends;
 use crate::grpc;
+use crate::tfs_grpc;
 use crate::upstream::Telling;
 
 const API: &str = "/seldon/ml/iris/api/v1.0";
@@ -219,6 +223,18 @@ fn what_is_said_of_several_predictors_is_what_they_have_in_common() {
         let found = answer.message::<ModelMetadataResponse>();
         let names: Vec<&str> = found.outputs.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["predict"]);
+        // As TensorFlow Serving tells it: each output has a signature, and there is the default one.
+        let asked = GetModelMetadataRequest {
+            model_spec: Some(tfs_grpc::spec("iris")),
+            metadata_field: vec!["signature_def".to_owned()],
+        };
+        let path = format!("{}GetModelMetadata", tfs_grpc::PREDICTION);
+        let answer = grpc::call(&server, &path, &[], frame(&asked));
+        let found = answer.message::<GetModelMetadataResponse>();
+        let map = found.metadata["signature_def"].value.clone();
+        let map = coracle_protocol::grpc::decode::<SignatureDefMap>(map).unwrap();
+        let names: Vec<&String> = map.signature_def.keys().collect();
+        assert_eq!(names, ["predict", "serving_default"]);
     }
     assert_eq!(get(&format!("{API}/metadata/sum")).1, models["a/sum"]);
     assert_eq!(get(&format!("{API}/status")).0, 200);

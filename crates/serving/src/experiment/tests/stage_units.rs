@@ -17,6 +17,7 @@ fn stage(since_ms: u64) -> PlannedExperiment {
         metrics: Vec::new(),
         stage: Some(PlannedStage {
             since_ms,
+            trial_ms: 0,
             predictions: true,
             by_unit: true,
             slow_ns: Some(500_000_000),
@@ -109,6 +110,35 @@ fn a_stage_tells_what_its_units_met_and_what_requests_without_one_did() {
     assert_eq!(units(&book).canary, SideUnits::default());
 }
 
+/// A canary is tried once more: what hung before that says nothing, whenever it ends.
+#[test]
+fn requests_that_came_before_the_trial_do_not_count() {
+    let fixture = Fixture::new();
+    let mut planned = stage(10_000);
+    planned.stage.as_mut().unwrap().trial_ms = 9_000;
+    let book = fixture.open(&planned);
+    for unit in ["u1", ""] {
+        book.expose(met(unit, CANARY, (false, 2.5), 11_000));
+        book.expose(met(unit, CANARY, (true, 0.1), 12_000));
+        // It came in the stage before, of the same trial.
+        book.expose(met(unit, CANARY, (true, 1.5), 10_500));
+    }
+    let predicted = |trial_ms| {
+        let predicted = [("predict".to_owned(), Predicted::Number(1.0))];
+        book.predicted((CANARY, None), trial_ms, predicted.into_iter());
+    };
+    predicted(8_000);
+    assert!(book.summary().stage.unwrap().drifts.is_empty());
+    predicted(9_000);
+    fixture.settle(&book);
+    let stage = book.summary().stage.unwrap();
+    assert_eq!(stage.drifts[0].canary, 1);
+    let units = stage.units.unwrap();
+    // The unit, and two requests without one.
+    assert_eq!(shown(units.canary.errors), (3, 0, 0.0));
+    assert_eq!(units.canary.slow.struck, 2);
+}
+
 #[test]
 fn what_has_no_unit_is_written_anew_with_the_rest() {
     let planned = stage(1_000);
@@ -140,7 +170,7 @@ fn of_a_unit_the_first_prediction_of_each_output_is_compared() {
     let book = fixture.open(&stage(1_000));
     let predict = |unit: Option<&str>, output: &str| {
         let predicted = [(output.to_owned(), Predicted::Number(1.0))];
-        book.predicted((CANARY, unit), predicted.into_iter());
+        book.predicted((CANARY, unit), 0, predicted.into_iter());
     };
     for _ in 0..5 {
         predict(Some("u1"), "a");

@@ -117,7 +117,7 @@ fn predictions_are_compared_within_a_stage() {
     let book = fixture.open(&stage(1_000));
     let predict = |variant: &str, label: &'static str| {
         let predicted = [("predict".to_owned(), Predicted::Label(label))];
-        book.predicted((variant, None), predicted.into_iter());
+        book.predicted((variant, None), 0, predicted.into_iter());
     };
     for _ in 0..300 {
         predict(STABLE, "0");

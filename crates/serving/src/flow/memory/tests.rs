@@ -33,7 +33,7 @@ fn lived(
     of: (&ServiceId, &str),
     won: &[(usize, f64)],
 ) -> Vec<(f64, u64)> {
-    let memory = Memory::start(directory.to_owned()).unwrap();
+    let memory = Memory::start(directory.to_owned(), Teller::nobody()).unwrap();
     let router = Router::remembering(planned, of.1, Some((&memory, of.0)));
     router.take_over();
     for (branch, reward) in won {
@@ -74,7 +74,7 @@ fn what_is_gone_is_forgotten() {
     for name in ["iris", "iris-2"] {
         lived(directory.path(), &two, (&id(name), "eg"), &[(1, 1.0)]);
     }
-    let memory = Memory::start(directory.path().to_owned()).unwrap();
+    let memory = Memory::start(directory.path().to_owned(), Teller::nobody()).unwrap();
     memory.forget(&id("iris"));
     memory.stop();
     let known = |name: &str| lived(directory.path(), &two, (&id(name), "eg"), &[]);
@@ -87,7 +87,7 @@ fn what_is_gone_is_forgotten() {
 fn what_is_gone_does_not_come_back() {
     let directory = tempfile::tempdir().unwrap();
     let (two, iris) = (planned(0.1, &["a", "b"]), id("iris"));
-    let memory = Memory::start(directory.path().to_owned()).unwrap();
+    let memory = Memory::start(directory.path().to_owned(), Teller::nobody()).unwrap();
     let late = Router::remembering(&two, "eg", Some((&memory, &iris)));
     late.take_over();
     late.reward(0, 1.0, 2);
@@ -104,7 +104,7 @@ fn a_successor_is_not_written_over() {
     let directory = tempfile::tempdir().unwrap();
     let (before, after) = (planned(0.1, &["a", "b"]), planned(0.2, &["a", "b"]));
     let iris = id("iris");
-    let memory = Memory::start(directory.path().to_owned()).unwrap();
+    let memory = Memory::start(directory.path().to_owned(), Teller::nobody()).unwrap();
     let of = Some((&memory, &iris));
     let late = Router::remembering(&before, "eg", of);
     late.take_over();
@@ -121,6 +121,47 @@ fn a_successor_is_not_written_over() {
     memory.stop();
     let known = lived(directory.path(), &after, (&iris, "eg"), &[]);
     assert_eq!(known, [(0.0, 0), (1.0, 4)]);
+}
+
+/// Once, however often the router is made; another router's file is none of its.
+#[test]
+fn damaged_files_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let (two, iris) = (planned(0.1, &["a", "b"]), id("iris"));
+    lived(directory.path(), &two, (&iris, "eg"), &[(1, 1.0)]);
+    let path = directory.path().join("ml.iris.eg.router");
+    let whole = fs::read_to_string(&path).unwrap();
+    let head = whole.lines().next().unwrap();
+    for (text, why) in [
+        (whole.clone(), None),
+        (String::from("another\n1 2\n"), None),
+        (
+            format!("{head}\n0 0\nx\n"),
+            Some("line 3 could not be read"),
+        ),
+        (
+            format!("{head}\n1 2\n"),
+            Some("it has 1 branches, the router 2"),
+        ),
+        (
+            format!("{head}\n1 2\n0 "),
+            Some("its last line does not end"),
+        ),
+    ] {
+        fs::write(&path, &text).unwrap();
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let teller = Teller::new({
+            let told = Arc::clone(&told);
+            move |line| told.lock().unwrap().push(line.to_owned())
+        });
+        let memory = Memory::start(directory.path().to_owned(), teller).unwrap();
+        for _ in 0..2 {
+            drop(Router::remembering(&two, "eg", Some((&memory, &iris))));
+        }
+        memory.stop();
+        let expected = why.map(|why| format!("{}: {why}; the router begins anew", path.display()));
+        assert_eq!(*told.lock().unwrap(), Vec::from_iter(expected));
+    }
 }
 
 #[test]
@@ -159,7 +200,7 @@ fn damaged_files_are_passed_over() {
         namespace: "..".to_owned(),
         name: "x".to_owned(),
     };
-    let memory = Memory::start(directory.path().to_owned()).unwrap();
+    let memory = Memory::start(directory.path().to_owned(), Teller::nobody()).unwrap();
     assert!(memory.keeper(&strange, "eg", String::new()).is_none());
     assert!(memory.keeper(&iris, "a\0b", String::new()).is_none());
     assert!(

@@ -193,6 +193,16 @@ fn allocations_metrics_and_rules_that_make_no_sense_are_refused() {
             "spec.metrics[0].expectedDifference: Required value: of a Sum",
         ),
         (
+            "/metrics/0/name",
+            json!("a\u{1b}[2J"),
+            "spec.metrics[0].name: Invalid value: \"a\\u001b[2J\": must have no control characters",
+        ),
+        (
+            "/metrics/0/name",
+            json!("a\nb\u{202e}"),
+            "must have no control characters, nor any that turn the direction of writing",
+        ),
+        (
             "/metrics/1/name",
             json!("converted"),
             "spec.metrics[1].name: Duplicate value: \"converted\"",

@@ -10,6 +10,7 @@ use super::super::spec;
 use super::super::totals::Watched;
 use super::*;
 
+mod again;
 mod metrics;
 mod time;
 mod units;
