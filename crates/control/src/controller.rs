@@ -171,7 +171,7 @@ impl Controller {
             has_published: false,
             // Before this process began, one may have gone.
             is_any_gone: true,
-            known_events: events::Known::new(),
+            known_events: events::Known::default(),
             without_room: BTreeSet::new(),
             pending: Vec::new(),
         }
