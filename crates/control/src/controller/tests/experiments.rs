@@ -579,6 +579,7 @@ fn what_an_experiment_names_and_its_winner_are_there_once_its_spec_is_mended() {
     };
     set_percent(&mut stage, 150);
     assert_eq!(in_force(&stage), []);
+    assert_eq!(status(&stage, "ab")["winner"], "b");
     // More than the revisions that are kept of those that are idle.
     for n in 0..30 {
         let uri = format!("file:///n{n}");
