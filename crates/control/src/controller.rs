@@ -120,8 +120,8 @@ pub struct Controller {
     /// Whether an object may be gone whose events are there still.
     is_any_gone: bool,
     known_events: events::Known,
-    /// The services that are without the shadow that they name, since too many others have one.
-    without_room: BTreeSet<ServiceId>,
+    /// Whether the services that name a shadow may have it beside those of the others, as they were told.
+    shadow_rooms: BTreeMap<ServiceId, bool>,
     /// What the round is to write, with the service it is about.
     pending: Vec<(ServiceId, Write)>,
 }
@@ -171,8 +171,8 @@ impl Controller {
             has_published: false,
             // Before this process began, one may have gone.
             is_any_gone: true,
-            known_events: events::Known::new(),
-            without_room: BTreeSet::new(),
+            known_events: events::Known::default(),
+            shadow_rooms: BTreeMap::new(),
             pending: Vec::new(),
         }
     }
@@ -218,15 +218,20 @@ impl Controller {
         dirty.extend(self.due_seldon_deployments());
         dirty.extend(self.due_experiments());
         dirty.extend(self.due_mirrors());
-        let mut again = BTreeSet::new();
+        let (mut again, mut seen) = (BTreeSet::new(), BTreeSet::new());
         let runtimes = self.runtimes();
         while !dirty.is_empty() {
             for id in dirty {
                 if self.reconcile(&id, &runtimes).is_err() {
-                    again.insert(id);
+                    again.insert(id.clone());
                 }
+                seen.insert(id);
             }
-            dirty = self.shadows_with_room();
+            // Of a service a round writes once.
+            let with_room = self.shadows_with_room().into_iter();
+            let (twice, others): (BTreeSet<_>, _) = with_room.partition(|id| seen.contains(id));
+            again.extend(twice);
+            dirty = others;
         }
         self.plan.books = Some(self.books());
         if self.plan != before || !self.has_published {
@@ -435,7 +440,7 @@ impl Controller {
             .get(&Key::new(&INFERENCE_SERVICE, &id.namespace, &id.name));
         let Some(stored) = stored.filter(|stored| !object::is_terminating(&stored.object)) else {
             self.forget(id);
-            self.without_room.remove(id);
+            self.shadow_rooms.remove(id);
             return Ok(());
         };
         let shadow_room = self.take_shadow_room(id, &stored.object);

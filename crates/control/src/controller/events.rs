@@ -4,6 +4,8 @@
 //! [`AGAIN_WITHIN`] is told by the event that told it before, which counts it, as Kubernetes' recorder does, so that nothing that comes and goes pushes
 //! all else out; of each object the newest [`EVENTS_MAX`] are kept, and none of an object that is gone.
 
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,10 +15,11 @@ use coracle_api::kind::{EVENT, EXPERIMENT, INFERENCE_SERVICE, ROLLOUT, SELDON_DE
 use coracle_serving::ServiceId;
 use serde_json::{Value, json};
 
+pub(super) use self::words::are_same_words;
 use super::{Controller, Readiness};
 use crate::object;
 use crate::rest::rfc3339;
-use crate::store::{Key, Stored, Write};
+use crate::store::{Key, StoreError, Stored, Write};
 
 /// The most events that are kept of an object.
 pub(super) const EVENTS_MAX: usize = 30;
@@ -52,8 +55,14 @@ impl Happened {
 
 /// The kind, namespace and name of the object that an event is about.
 type Involved = (String, String, String);
-/// The events that were there when a round looked first, by what they are about, of each namespace that it looked at.
-pub(super) type Known = BTreeMap<String, BTreeMap<Involved, Vec<Arc<Stored>>>>;
+/// What a round knows of events, by what they are about.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Those that were there when it looked first, of each namespace that it looked at.
+    there: BTreeMap<String, BTreeMap<Involved, Vec<Arc<Stored>>>>,
+    /// Where they are in what it has put off, which only grows.
+    put_off: BTreeMap<Involved, Vec<usize>>,
+}
 
 fn involved(event: &Value) -> Involved {
     let field = |name: &str| {
@@ -165,47 +174,76 @@ impl Controller {
             "lastTimestamp": now,
             "source": {"component": COMPONENT}
         });
-        if !self.count_again(id, &object, unix_time) {
-            let key = Key::new(&EVENT, namespace, &name);
-            self.pending
-                .push((id.clone(), Write::Create { key, object }));
+        let about = involved(&object);
+        if self.count_put_off(&about, &object, unix_time) {
+            return;
         }
+        let write = self.counted_again(&about, &object, unix_time);
+        let write = write.unwrap_or_else(|| Write::Create {
+            key: Key::new(&EVENT, namespace, &name),
+            object,
+        });
+        let put_off = &mut self.known_events.put_off;
+        put_off.entry(about).or_default().push(index);
+        self.pending.push((id.clone(), write));
     }
 
-    /// Lets the last event that tells the same count it once more; tells whether there is one.
-    fn count_again(&mut self, id: &ServiceId, new: &Value, unix_time: Duration) -> bool {
-        let is_counted = |event: &Value| is_same(event, new) && is_recent(event, unix_time);
-        let pending = self.pending.iter_mut().rev();
-        let mut pending = pending.filter_map(|(_, write)| match write {
-            Write::Create { key, object } | Write::Update { key, object, .. } => {
-                key.is_of(&EVENT).then_some(object)
+    /// Lets the last event of this round that tells the same count it once more; tells whether there is one.
+    fn count_put_off(&mut self, about: &Involved, new: &Value, unix_time: Duration) -> bool {
+        let places = self.known_events.put_off.get(about).into_iter().flatten();
+        for place in places.rev() {
+            if let Some((_, Write::Create { object, .. } | Write::Update { object, .. })) =
+                self.pending.get_mut(*place)
+                && is_counted(object, new, unix_time)
+            {
+                count(object, new);
+                return true;
             }
-            Write::Delete { .. } => None,
-        });
-        if let Some(event) = pending.find(|event| is_counted(event)) {
-            count(event, new);
-            return true;
         }
-        let events = self.known_events(&involved(new)).iter();
-        let same = events.filter(|event| is_counted(&event.object));
-        let Some(last) = same.max_by_key(|event| event.version).cloned() else {
-            return false;
-        };
+        false
+    }
+
+    /// Returns the write by which the last event before this round that tells the same counts it once more, if there is one.
+    fn counted_again(
+        &mut self,
+        about: &Involved,
+        new: &Value,
+        unix_time: Duration,
+    ) -> Option<Write> {
+        let events = self.known_events(about).iter();
+        let same = events.filter(|event| is_counted(&event.object, new, unix_time));
+        let last = same.max_by_key(|event| event.version)?;
         let mut object = last.object.clone();
         count(&mut object, new);
-        let write = Write::Update {
+        Some(Write::Update {
             key: last.key.clone(),
             expected: last.version,
             object,
+        })
+    }
+
+    /// Writes an event that was to be counted once more, and that somebody has deleted or changed since this round looked.
+    pub(super) fn write_event_again(
+        &self,
+        key: &Key,
+        mut object: Value,
+    ) -> Result<Arc<Stored>, StoreError> {
+        let Some(there) = self.store.get(key) else {
+            let uid = uuid::Uuid::new_v4().to_string();
+            object::metadata_mut(&mut object).insert("uid".to_owned(), uid.into());
+            return self.store.create(key.clone(), object);
         };
-        self.pending.push((id.clone(), write));
-        true
+        let mut again = there.object.clone();
+        for field in ["count", "lastTimestamp", "message"] {
+            again[field] = object[field].take();
+        }
+        self.store.update(key, there.version, again)
     }
 
     /// Returns the events of an object that were there when this round looked first.
     fn known_events(&mut self, about: &Involved) -> &[Arc<Stored>] {
         let store = &self.store;
-        let of_namespace = self.known_events.entry(about.1.clone());
+        let of_namespace = self.known_events.there.entry(about.1.clone());
         let of_namespace = of_namespace.or_insert_with_key(|namespace| {
             let mut known: BTreeMap<Involved, Vec<Arc<Stored>>> = BTreeMap::new();
             for event in store.list(&EVENT, Some(namespace)).0 {
@@ -243,7 +281,7 @@ impl Controller {
             let surplus: Vec<Arc<Stored>> = surplus.cloned().collect();
             self.forget_events(&about, &surplus);
         }
-        self.known_events.clear();
+        self.known_events = Known::default();
     }
 
     /// Puts off that the events of objects that are gone go, too.
@@ -272,10 +310,14 @@ impl Controller {
     }
 }
 
+/// Tells whether an event counts what a new one tells.
+fn is_counted(event: &Value, new: &Value, unix_time: Duration) -> bool {
+    is_same(event, new) && is_recent(event, unix_time)
+}
+
 /// Tells whether an event of this process tells what a new one does. What goes wrong again and again tells so with other numbers, such as how often
 /// it has been started.
 fn is_same(event: &Value, new: &Value) -> bool {
-    let uid = |event: &Value| object::at(event, &["involvedObject", "uid"]).cloned();
     let is_own = object::at(event, &["source", "component"]).is_some_and(|one| one == COMPONENT);
     let fields = ["type", "reason"];
     if !is_own
@@ -286,29 +328,17 @@ fn is_same(event: &Value, new: &Value) -> bool {
     {
         return false;
     }
-    let message = |event: &Value| {
-        let message = event.get("message").and_then(Value::as_str);
-        message.unwrap_or_default().to_owned()
-    };
-    let (before, now) = (message(event), message(new));
-    let is_warning = new.get("type").is_some_and(|one| one == "Warning");
-    before == now || is_warning && are_same_words(&before, &now)
+    let (before, now) = (text(event, "message"), text(new, "message"));
+    before == now || text(new, "type") == "Warning" && are_same_words(before, now)
 }
 
-/// Tells whether two messages say the same, maybe with other numbers.
-pub(super) fn are_same_words(one: &str, other: &str) -> bool {
-    without_numbers(one).eq(without_numbers(other))
+fn uid(event: &Value) -> Option<&Value> {
+    object::at(event, &["involvedObject", "uid"])
 }
 
-/// Returns the words of a message; numbers and times are one and the same, but not the names that end in one.
-fn without_numbers(message: &str) -> impl Iterator<Item = &str> {
-    let words = message.split_whitespace();
-    words.map(
-        |word| match word.starts_with(|first: char| first.is_ascii_digit()) {
-            true => "0",
-            false => word,
-        },
-    )
+fn text<'a>(event: &'a Value, field: &str) -> &'a str {
+    let text = event.get(field).and_then(Value::as_str);
+    text.unwrap_or_default()
 }
 
 /// Tells whether an event was counted last a short while ago.

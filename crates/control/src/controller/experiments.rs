@@ -3,7 +3,8 @@
 //!
 //! Expected flow: [`Controller::due_experiments`] in every round, before the services are reconciled. Guarantees: no experiment is in force before all
 //! that answers for its variants is there; two experiments whose units could be the same are never in force at a time on one service, nor within one
-//! exclusion group. Caveat: one whose spec cannot be any more, since bounds were set after it was stored, is not in force and says so. Assumptions: the numbers are the serving process's, and at most a few seconds old. A winner stays in the status: it is forgotten by
+//! exclusion group. Caveat: one whose spec cannot be any more, since bounds were set after it was stored, is not in force and says so;
+//! the revisions that it names are kept as if it were. Assumptions: the numbers are the serving process's, and at most a few seconds old. A winner stays in the status: it is forgotten by
 //! nobody but people.
 
 mod course;
@@ -212,6 +213,9 @@ impl Controller {
         let mut there = BTreeSet::new();
         for one in &unfit {
             there.insert(key_of(&one.experiment.object));
+            // Its variants are at hand once it is mended.
+            let on_service = services.entry(one.service.clone()).or_default();
+            on_service.revisions.extend(named_revisions(one));
             self.hold_experiment(one);
         }
         let mut may_end = false;
@@ -428,6 +432,14 @@ fn revisions_of(about: &About) -> impl Iterator<Item = String> + '_ {
         VariantTarget::Revision(name) => Some(name.clone()),
         _ => None,
     })
+}
+
+/// The revisions that the variants name of one whose spec cannot be.
+fn named_revisions(unfit: &Unfit) -> impl Iterator<Item = String> + '_ {
+    let variants = unfit.experiment.object.pointer("/spec/variants");
+    let variants = variants.and_then(Value::as_array).into_iter().flatten();
+    let names = variants.filter_map(|variant| variant.get("revision")?.as_str());
+    names.map(str::to_owned)
 }
 
 /// Returns why an experiment cannot be in force beside those that are.

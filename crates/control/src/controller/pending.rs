@@ -1,14 +1,15 @@
 //! What a round of the controller puts off: its writes, made with one wait for the disk.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use coracle_api::kind::Kind;
+use coracle_api::kind::{EVENT, Kind};
 use coracle_serving::ServiceId;
 use serde_json::Value;
 
 use super::{Controller, experiments, rollouts};
 use crate::object;
-use crate::store::{Key, Stored, Write};
+use crate::store::{Key, StoreError, Stored, Write};
 
 impl Controller {
     /// Writes what the round has put off, with one wait for the disk; returns the services of what failed.
@@ -28,7 +29,15 @@ impl Controller {
             .iter()
             .map(|write| matches!(write, Write::Create { .. }))
             .collect();
-        let results = self.store.write_all(writes);
+        let counted: Vec<Option<(Key, Value)>> = writes.iter().map(counted_event).collect();
+        let results = self.store.write_all(writes).into_iter().zip(counted);
+        let results = results.map(|(result, counted)| match (result, counted) {
+            (Err(StoreError::NotFound | StoreError::Conflict), Some((key, event))) => {
+                self.write_event_again(&key, event)
+            }
+            (result, _) => result,
+        });
+        let results: Vec<Result<Arc<Stored>, StoreError>> = results.collect();
         let mut failed = BTreeSet::new();
         let shown = rollouts.into_iter().zip(experiments).zip(creates);
         for ((service, ((rollout, is_experiment), is_new)), result) in
@@ -66,5 +75,15 @@ impl Controller {
                 live.is_none_or(|live| object::meta_str(&live.object, "uid") != text("uid"))
             })
         })
+    }
+}
+
+/// Returns the event that a write counts once more.
+fn counted_event(write: &Write) -> Option<(Key, Value)> {
+    match write {
+        Write::Update { key, object, .. } if key.is_of(&EVENT) => {
+            Some((key.clone(), object.clone()))
+        }
+        _ => None,
     }
 }

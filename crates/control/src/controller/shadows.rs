@@ -6,8 +6,8 @@ use coracle_api::inference_service::is_name;
 use coracle_serving::{SHADOWS_MAX, ServiceId, ShadowKept, ShadowSettings};
 use serde_json::Value;
 
-use super::Controller;
 use super::conditions::Verdict;
+use super::{Controller, service};
 pub(crate) use crate::annotations::SHADOW as SERVICE;
 use crate::annotations::{SHADOW_KEEP as KEPT, SHADOW_PERCENT as PERCENT};
 use crate::object;
@@ -80,7 +80,11 @@ impl Controller {
         let all = of_routes
             .map(|(id, _)| id)
             .chain(of_flows.map(|(id, _)| id));
-        let others = all.chain(mirrors).filter(|other| *other != id);
+        // One that was told yes may be being loaded still.
+        let told = self.shadow_rooms.iter().filter(|(_, has_room)| **has_room);
+        let told = told.map(|(id, _)| id);
+        let others = all.chain(mirrors).chain(told);
+        let others = others.filter(|other| *other != id);
         let others: BTreeSet<&ServiceId> = others.collect();
         match others.len() < SHADOWS_MAX {
             true => Verdict::True,
@@ -99,26 +103,27 @@ impl Controller {
             let mirrors = self.mirrors.services();
             self.shadow_room(id, mirrors) == Verdict::True
         };
-        self.without_room.iter().filter(has_room).cloned().collect()
+        let without = self.shadow_rooms.iter().filter(|(_, has_room)| !**has_room);
+        let without = without.map(|(id, _)| id);
+        without.filter(has_room).cloned().collect()
     }
 
-    /// Tells whether there is room for the shadow that a service names, if it names one, and keeps in mind that there was none.
+    /// Tells whether there is room for the shadow that a service names, if it names one and is to serve, and keeps in mind what was told.
     pub(super) fn take_shadow_room(&mut self, id: &ServiceId, service: &Value) -> Verdict {
-        let room = match read(service) {
-            Ok(Some(_)) => self.shadow_room(id, self.mirrors.services()),
-            _ => Verdict::True,
-        };
-        match room {
-            Verdict::True => self.without_room.remove(id),
-            _ => self.without_room.insert(id.clone()),
-        };
+        let is_named = matches!(read(service), Ok(Some(_)));
+        if !is_named || service::is_stopped(service) {
+            self.shadow_rooms.remove(id);
+            return Verdict::True;
+        }
+        let room = self.shadow_room(id, self.mirrors.services());
+        self.shadow_rooms.insert(id.clone(), room == Verdict::True);
         room
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use coracle_api::kind::INFERENCE_SERVICE;
+    use coracle_api::kind::{EVENT, INFERENCE_SERVICE};
     use serde_json::json;
 
     use super::*;
@@ -165,9 +170,13 @@ mod tests {
     }
 
     fn create(stage: &Stage, name: &str) {
+        create_of(stage, name, "file:///a");
+    }
+
+    fn create_of(stage: &Stage, name: &str, uri: &str) {
         let object = json!({
             "metadata": {"name": name, "namespace": NAMESPACE, "uid": name, "generation": 1, "annotations": {SERVICE: "next"}},
-            "spec": {"predictor": {"model": model("file:///a")}}
+            "spec": {"predictor": {"model": model(uri)}}
         });
         stage.store.create(key(name), object).unwrap();
     }
@@ -219,5 +228,83 @@ mod tests {
         stage.settle();
         let expected = [there, too_many];
         assert_eq!(late(&stage), expected);
+    }
+
+    /// So many services that all are being loaded still, by name.
+    fn loading(stage: &mut Stage, n: usize) -> Vec<String> {
+        let next = json!({
+            "metadata": {"name": "next", "namespace": NAMESPACE, "uid": "n", "generation": 1},
+            "spec": {"predictor": {"model": model("file:///b")}}
+        });
+        stage.store.create(key("next"), next).unwrap();
+        let names: Vec<String> = (0..n).map(|n| format!("s{n:02}")).collect();
+        for name in &names {
+            create_of(stage, name, "file:///slow");
+        }
+        stage.settle();
+        names
+    }
+
+    #[test]
+    fn what_is_told_while_it_is_loaded_holds_once_it_is() {
+        let mut stage = Stage::new();
+        stage.predictor(json!({"model": model("file:///a")}));
+        let names = loading(&mut stage, SHADOWS_MAX + 6);
+        let told = |stage: &Stage| -> Vec<String> {
+            let status = |name: &String| shadow(stage, name).0;
+            names.iter().map(status).collect()
+        };
+        let before = told(&stage);
+        let n_true = before.iter().filter(|status| *status == "True").count();
+        assert_eq!(n_true, SHADOWS_MAX);
+        stage.is_slow_loaded = true;
+        stage.settle();
+        assert_eq!(told(&stage), before);
+        let planned = names.iter().filter(|name| shadow(&stage, name).2);
+        assert_eq!(planned.count(), SHADOWS_MAX);
+        // One that is stopped needs none.
+        stage.change(&key("s00"), |service| {
+            service["metadata"]["annotations"]["serving.kserve.io/stop"] = json!("true");
+        });
+        stage.settle();
+        let last = names.len() - 6;
+        assert_eq!(shadow(&stage, &names[last]).0, "True");
+        assert_eq!(shadow(&stage, &names[last + 1]).0, "False");
+    }
+
+    #[test]
+    fn what_has_room_in_the_round_that_looked_at_it_already_is_written_once() {
+        let mut stage = Stage::new();
+        stage.predictor(json!({"model": model("file:///a")}));
+        loading(&mut stage, SHADOWS_MAX);
+        create(&stage, "a-late");
+        stage.settle();
+        assert_eq!(shadow(&stage, "a-late").1, "TooManyShadows");
+        // Looked at first, and then there is room.
+        stage.change(&key("a-late"), |service| {
+            service["metadata"]["generation"] = json!(2);
+            service["spec"]["transformer"] = json!({"containers": [{"name": "t"}]});
+        });
+        stage.store.delete_whatever(&key("s07")).unwrap();
+        stage.settle();
+        let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+        let events = events.iter().map(|stored| &stored.object);
+        let events = events.filter(|event| event["involvedObject"]["name"] == "a-late");
+        let told = events.map(|event| (&event["reason"], &event["count"]));
+        let told: Vec<(&Value, &Value)> = told.collect();
+        let expected = [
+            (&json!("InferenceServiceReady"), &json!(1)),
+            (&json!("InferenceServiceNotReady"), &json!(1)),
+        ];
+        assert_eq!(told, expected);
+        stage.change(&key("a-late"), |service| {
+            service["metadata"]["generation"] = json!(3);
+            coracle_patch::merge_patch(service, &json!({"spec": {"transformer": null}}));
+        });
+        stage.settle();
+        assert_eq!(
+            shadow(&stage, "a-late"),
+            ("True".to_owned(), String::new(), true)
+        );
     }
 }

@@ -143,12 +143,31 @@ pub(crate) fn makeshift(
     if lost.is_empty() || !there.iter().all(|share| is_ready(&share.revision)) {
         return None;
     }
-    let freed: u8 = lost.iter().map(|share| share.percent).sum();
+    let freed = lost.iter().map(|share| share.percent);
+    let freed = freed.fold(0, u8::saturating_add);
     let mut split: Vec<Share> = there.into_iter().cloned().collect();
     let most = split.iter_mut().max_by_key(|share| share.percent)?;
     most.percent = most.percent.saturating_add(freed);
     split.extend(idle.into_iter().cloned());
     Some(split)
+}
+
+/// Returns a split that sums to 100, as after one of its revisions is gone: the largest share takes what is missing, or loses what is too much. None takes
+/// anything where none had any.
+pub(crate) fn whole(mut shares: Vec<Share>) -> Vec<Share> {
+    loop {
+        let sum: u64 = shares.iter().map(|share| u64::from(share.percent)).sum();
+        let largest = shares.iter_mut().max_by_key(|share| share.percent);
+        let Some(largest) = largest.filter(|_| sum > 0) else {
+            return Vec::new();
+        };
+        let others = sum.saturating_sub(u64::from(largest.percent));
+        // Where the others have more than all, the next largest loses, too.
+        largest.percent = u8::try_from(100_u64.saturating_sub(others)).unwrap_or(0);
+        if others <= 100 {
+            return shares;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -262,6 +281,37 @@ mod tests {
             makeshift(&shares, |name| name == "b", |name| name == "a"),
             None
         );
+    }
+
+    #[test]
+    fn a_split_that_is_not_whole_becomes_so_by_its_largest_share() {
+        let share = |(revision, percent): &(&str, u8)| Share {
+            revision: (*revision).to_owned(),
+            percent: *percent,
+            latest: false,
+            tag: None,
+        };
+        let shares = |pairs: &[(&str, u8)]| -> Vec<Share> { pairs.iter().map(share).collect() };
+        let cases: [(&[(&str, u8)], &[(&str, u8)]); 7] = [
+            (&[("b", 20), ("a", 80)], &[("b", 20), ("a", 80)]),
+            (&[("b", 20)], &[("b", 100)]),
+            (&[("b", 20), ("a", 30)], &[("b", 20), ("a", 80)]),
+            (&[("b", 20), ("a", 90)], &[("b", 20), ("a", 80)]),
+            (
+                &[("c", 100), ("b", 100), ("a", 100)],
+                &[("c", 100), ("b", 0), ("a", 0)],
+            ),
+            // What had no requests gets none.
+            (&[("b", 0)], &[]),
+            (&[], &[]),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(whole(shares(given)), shares(expected), "{given:?}");
+        }
+        // More than a byte's worth is lost.
+        let lost = shares(&[("a", 1), ("b", 100), ("c", 100), ("d", 100)]);
+        let split = makeshift(&lost, |name| name == "a", |name| name != "a");
+        assert_eq!(split.unwrap()[0].percent, 255);
     }
 
     #[test]

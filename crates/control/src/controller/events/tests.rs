@@ -84,6 +84,11 @@ fn what_goes_wrong_again_is_counted_whatever_its_numbers_and_nothing_else_is() {
         ("Warning", "iris-predictor-00003 went back"),
         ("Normal", "iris gets 10 % of the requests"),
         ("Normal", "iris gets 50 % of the requests"),
+        ("Warning", "experiment 1-price: 10pct is not ready"),
+        ("Warning", "experiment 2-copy: 10pct is not ready"),
+        ("Warning", "experiment 2-copy: 50pct is not ready"),
+        ("Warning", "iris failed: status 404"),
+        ("Warning", "iris failed: status 503"),
     ];
     for (event_type, message) in others {
         tell(&mut stage, event_type, message);
@@ -122,4 +127,35 @@ fn what_comes_and_goes_pushes_nothing_else_out() {
     assert_eq!(told(&stage).len(), EVENTS_MAX);
     let count = count + u64::try_from(EVENTS_MAX).unwrap() - 1;
     assert!(told(&stage).contains(&of("up", count, "00:00", "00:00")));
+}
+
+/// Returns the key of the one event that was told.
+fn told_key(stage: &Stage) -> Key {
+    let (events, _) = stage.store.list(&EVENT, Some(NAMESPACE));
+    let mut events = events.iter();
+    let event = events.find(|stored| stored.object["reason"] == "Told");
+    event.unwrap().key.clone()
+}
+
+#[test]
+fn what_is_counted_is_not_lost_where_its_event_is_deleted_or_changed_meanwhile() {
+    let mut stage = stage();
+    tell(&mut stage, "Warning", "down for 1 s");
+    stage.settle();
+    let key = told_key(&stage);
+    tell(&mut stage, "Warning", "down for 2 s");
+    stage.change(&key, |event| {
+        event["metadata"]["labels"] = json!({"seen": "yes"});
+    });
+    stage.settle();
+    assert_eq!(told(&stage), [of("down for 2 s", 2, "00:00", "00:00")]);
+    let event = stage.store.get(&key).unwrap();
+    assert_eq!(event.object["metadata"]["labels"]["seen"], "yes");
+    let uid = object::meta_str(&event.object, "uid").to_owned();
+    tell(&mut stage, "Warning", "down for 3 s");
+    stage.store.delete_whatever(&key).unwrap();
+    stage.settle();
+    assert_eq!(told(&stage), [of("down for 3 s", 3, "00:00", "00:00")]);
+    let event = stage.store.get(&key).unwrap();
+    assert_ne!(object::meta_str(&event.object, "uid"), uid);
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::super::conditions::{Conditions, Verdict};
 use super::super::revisions;
 use super::super::templates::{Canaries, Template, Templates};
-use super::super::traffic::Share;
+use super::super::traffic::{Rollout, Share, whole};
 use super::{Outcome, Refusal, Surroundings, View, observed_route, references, status_of};
 use crate::object;
 use crate::rest::rfc3339;
@@ -55,8 +55,8 @@ pub(super) fn refused(
         before,
         observed: observed_route(service, around.observed),
     };
-    let last = view.last_shares();
     let (_, rollout) = view.wanted();
+    let last = view.last_shares(&rollout);
     let stand_in = view.stand_in(&rollout);
     let shares = view.makeshift(&last).unwrap_or_else(|| last.clone());
     let observed = view.observed.clone();
@@ -67,9 +67,7 @@ pub(super) fn refused(
     };
     // Whatever else answers meanwhile, what the requests are meant for is loaded.
     let mut needed: Vec<String> = last.iter().map(|share| share.revision.clone()).collect();
-    if !last.is_empty() {
-        needed.extend(rollout.rolled_out.clone());
-    }
+    needed.extend(rollout.rolled_out.clone());
     for route in observed.iter().chain(&route) {
         needed.extend(route.targets.iter().map(|target| target.revision.clone()));
     }
@@ -98,8 +96,8 @@ pub(super) fn refused(
 
 impl View<'_> {
     /// Returns the split by which the service was served when its spec came to be refused: the one that is in force then, and from then on, after a restart,
-    /// too, the one that its status tells.
-    fn last_shares(&self) -> Vec<Share> {
+    /// too, the one that its status tells. One that was stopped before has none there; what had all requests has them again.
+    fn last_shares(&self, rollout: &Rollout) -> Vec<Share> {
         let share = |target: TrafficTarget| {
             Some(Share {
                 revision: target.revision_name?,
@@ -109,12 +107,14 @@ impl View<'_> {
             })
         };
         let told = self.component().traffic.into_iter().filter_map(share);
-        let told: Vec<Share> = told.filter(|share| self.exists(&share.revision)).collect();
+        let told = whole(told.filter(|share| self.exists(&share.revision)).collect());
         let state = self.before.model_status.as_ref();
         let was_refused = state.is_some_and(|state| state.transition_status == INVALID);
-        match self.observed.is_none() || was_refused {
-            true => told,
-            false => self.shown(&told),
+        match (self.observed.is_some(), told.is_empty()) {
+            (false, true) => self.all_again(rollout).into_iter().collect(),
+            (true, true) => self.shown(&told),
+            (true, false) if !was_refused => self.shown(&told),
+            (_, false) => told,
         }
     }
 

@@ -49,7 +49,7 @@ impl View<'_> {
                 .find(|target| target.revision == share.revision)
             {
                 Some(target) => {
-                    target.percent += share.percent;
+                    target.percent = target.percent.saturating_add(share.percent);
                     target.tags.extend(tags);
                 }
                 None => targets.push(PlannedTarget {
@@ -160,14 +160,18 @@ impl View<'_> {
 
     /// Returns the route of a service that served until it was stopped, and is being loaded again: its requests are held until it is there, as after a restart.
     fn returning(&self, rollout: &Rollout) -> Option<PlannedRoute> {
+        self.route(&[self.all_again(rollout)?], None)
+    }
+
+    /// Returns the share of what had all requests last, if it is still there: all of them.
+    pub(super) fn all_again(&self, rollout: &Rollout) -> Option<Share> {
         let revision = rollout.rolled_out.clone()?;
-        let all = Share {
+        Some(Share {
             latest: revision == rollout.latest_created,
             revision,
             percent: 100,
             tag: None,
-        };
-        self.route(&[all], None)
+        })
     }
 
     /// Returns the predictors of a SeldonDeployment that the service was made of, if there are several: its stable predictor and its canaries.

@@ -564,3 +564,37 @@ fn a_variant_that_comes_and_goes_pushes_no_other_event_out() {
     );
     assert!(after.len() < 10, "{after:?}");
 }
+
+#[test]
+fn what_an_experiment_names_and_its_winner_are_there_once_its_spec_is_mended() {
+    let mut stage = stage();
+    create(&mut stage, "ab", &json!({}));
+    tell(&mut stage, "ab", "promote:b");
+    assert_eq!(in_force(&stage), won("ab", "b"));
+    let set_percent = |stage: &mut Stage, percent: u32| {
+        stage.change(&experiment_key("ab"), |object| {
+            object["spec"]["percent"] = percent.into();
+        });
+        stage.settle();
+    };
+    set_percent(&mut stage, 150);
+    assert_eq!(in_force(&stage), []);
+    assert_eq!(status(&stage, "ab")["winner"], "b");
+    // More than the revisions that are kept of those that are idle.
+    for n in 0..30 {
+        let uri = format!("file:///n{n}");
+        stage.predictor(json!({"model": model(&uri), "canaryTrafficPercent": null}));
+    }
+    let is_there = |stage: &Stage, name: &str| {
+        let plan = stage.plan.lock().unwrap();
+        let mut planned = plan.revisions.keys();
+        let key = Key::new(&REVISION, NAMESPACE, name);
+        planned.any(|id| id.name == name) && stage.store.get(&key).is_some()
+    };
+    let third = "iris-predictor-00003";
+    let there = [FIRST, SECOND, third].map(|name| is_there(&stage, name));
+    assert_eq!(there, [true, true, false]);
+    set_percent(&mut stage, 50);
+    assert_eq!(in_force(&stage), won("ab", "b"));
+    assert_eq!(status(&stage, "ab")["phase"], "Promoted");
+}

@@ -154,3 +154,47 @@ fn what_cannot_run_says_so_and_what_serves_goes_on() {
     assert!(message.contains("--run-programs"), "{message}");
     assert_eq!(stage.planned(), 0);
 }
+
+/// What is seen is what the status tells, at once and from then on.
+#[test]
+fn what_served_before_a_stop_serves_after_it_though_the_spec_is_refused_by_then() {
+    let stop =
+        |value: Value| json!({"metadata": {"annotations": {"serving.kserve.io/stop": value}}});
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a")}));
+    stage.apply(stop("true".into()));
+    stage.apply(json!({"spec": {"transformer": {"containers": [{"name": "t"}]}}}));
+    assert_eq!(stage.planned(), 0);
+    stage.submit(&stop(Value::Null));
+    let expected = [("file:///a".to_owned(), 100)];
+    stage.settle_with(|stage| {
+        let is_told = stage.traffic() == split(&[(1, 100, "")]);
+        assert!(is_told, "{:?}", stage.traffic());
+        assert_eq!(taking(stage), expected);
+    });
+    assert_eq!(stage.ready(), "False");
+    assert_eq!(stage.observed.get().routes.len(), 1);
+    let mut stage = stage.restart();
+    stage.settle();
+    assert_eq!(taking(&stage), expected);
+    assert_eq!(stage.traffic(), split(&[(1, 100, "")]));
+    let mended = json!({"spec": {"transformer": null, "predictor": {"model": model("file:///b")}}});
+    stage.apply(mended);
+    assert_eq!(taking(&stage), [("file:///b".to_owned(), 100)]);
+    assert_eq!(stage.ready(), "True");
+}
+
+#[test]
+fn what_is_left_of_a_split_has_all_requests() {
+    let mut stage = Stage::new();
+    stage.predictor(json!({"model": model("file:///a"), "canaryTrafficPercent": 20}));
+    stage.predictor(json!({"model": model("file:///b")}));
+    refuse(&mut stage);
+    assert_eq!(stage.traffic(), split(&[(2, 20, ""), (1, 80, "prev")]));
+    let first = Key::new(&REVISION, NAMESPACE, "iris-predictor-00001");
+    stage.store.delete_whatever(&first).unwrap();
+    let mut stage = stage.restart();
+    stage.settle();
+    assert_eq!(taking(&stage), [("file:///b".to_owned(), 100)]);
+    assert_eq!(stage.traffic(), split(&[(2, 100, "")]));
+}
