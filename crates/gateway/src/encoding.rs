@@ -11,7 +11,7 @@ use crate::connection::Handler;
 use crate::respond::Reply;
 
 /// Bodies up to this size are expanded and compressed on the event loop.
-const EVENT_LOOP_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const EVENT_LOOP_BYTES_MAX: usize = 16 * 1024;
 /// Answers below this size are not worth compressing.
 const COMPRESSED_BYTES_MIN: usize = 1_024;
 

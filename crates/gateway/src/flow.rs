@@ -341,7 +341,7 @@ impl Calls {
             .at(call.arrived, terms)
             .traced(call.trace);
         let begun = walk.begun(body);
-        let (walk, message) = match begun.await {
+        let (walk, message) = match begun {
             Ok(begun) => begun,
             Err(failure) => {
                 flow.count(Err(failure.code));

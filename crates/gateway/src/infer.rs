@@ -11,8 +11,8 @@ use coracle_serving::batch::{Ran, is_joint};
 use coracle_serving::experiment::Experiments;
 use coracle_serving::flow::FlowLease;
 use coracle_serving::{
-    Chaos, ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Protocol, Refusal,
-    Rejection, ServedModel, SharedTable, Writer,
+    CallCost, Chaos, ComputePool, Inference, Lease, LoadedModel, Placement, Priority, Protocol,
+    Refusal, Rejection, ServedModel, SharedTable, Writer,
 };
 use coracle_tensor::Tensor;
 use hyper::header::HeaderValue;
@@ -121,6 +121,16 @@ impl Request {
             Codec::PredictMessage => tfs::predict_bytes(&self.body),
             _ => self.body.len(),
         }
+    }
+
+    /// Returns where it is decoded, and the bytes that tell so: its own where these are too many for the event loop, since all of it is looked at for others.
+    pub(crate) fn decode_placement(&self, cost: &CallCost) -> (Placement, usize) {
+        let own = self.body.len();
+        if cost.decode_placement(own) == Placement::ComputePool {
+            return (Placement::ComputePool, own);
+        }
+        let n_bytes = self.n_bytes();
+        (cost.decode_placement(n_bytes), n_bytes)
     }
 
     /// Notes that its run begins now.
@@ -434,8 +444,9 @@ impl Calls {
         request: Request,
         arrival: Arrival,
     ) -> Result<Encoded, Failure> {
-        if model.cost().decode_placement(request.n_bytes()) == Placement::ComputePool {
-            let answer = self.answer_on_pool(model, lease, request, arrival);
+        let (placement, n_bytes) = request.decode_placement(model.cost());
+        if placement == Placement::ComputePool {
+            let answer = self.answer_on_pool(model, lease, (request, n_bytes), arrival);
             return Box::pin(answer).await;
         }
         let mut decoded = self.decode(model, &lease, &request, arrival)?;
@@ -662,4 +673,51 @@ pub(crate) fn too_late(timeout: Duration) -> Failure {
 pub(crate) fn unknown_model(name: &str) -> String {
     let shown: String = name.chars().take(128).collect();
     format!("Model with name {shown} does not exist.")
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_protocol::grpc::Message;
+    use coracle_protocol::grpc::tensorflow::{Dim, PredictRequest, TensorProto, TensorShapeProto};
+
+    use super::*;
+
+    /// An input that is to have so many doubles.
+    fn predict_message(n_elements: i64, content: Vec<u8>) -> Bytes {
+        let dim = Dim {
+            size: n_elements,
+            ..Dim::default()
+        };
+        let tensor = TensorProto {
+            dtype: 2,
+            tensor_shape: Some(TensorShapeProto {
+                dim: vec![dim],
+                unknown_rank: false,
+            }),
+            tensor_content: content.into(),
+            ..TensorProto::default()
+        };
+        let request = PredictRequest {
+            inputs: [("X".to_owned(), tensor)].into(),
+            ..PredictRequest::default()
+        };
+        request.encode_to_vec().into()
+    }
+
+    #[test]
+    fn messages_too_long_for_the_event_loop_are_not_looked_at_on_it() {
+        let check = |message: Bytes, expected: (Placement, usize)| {
+            let request = Request::plain(Codec::PredictMessage, message, Duration::ZERO);
+            // Nothing is measured: up to 32 KiB are decoded on the event loop.
+            assert_eq!(request.decode_placement(&CallCost::new()), expected);
+        };
+        let short = predict_message(1, vec![0; 8]);
+        check(short.clone(), (Placement::EventLoop, short.len()));
+        let filled = predict_message(100, vec![0; 8]);
+        check(filled, (Placement::EventLoop, 800));
+        let filled = predict_message(10_000, vec![0; 8]);
+        check(filled, (Placement::ComputePool, 80_000));
+        let long = predict_message(10_000, vec![0; 33 << 10]);
+        check(long.clone(), (Placement::ComputePool, long.len()));
+    }
 }

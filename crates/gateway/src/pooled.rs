@@ -244,12 +244,12 @@ pub(crate) fn entry(
 }
 
 impl Calls {
-    /// Answers a call whose decoding is left to the compute pool.
+    /// Answers a call whose decoding, of so many bytes, is left to the compute pool.
     pub(crate) async fn answer_on_pool(
         &self,
         model: &Arc<ServedModel>,
         lease: Lease,
-        request: Request,
+        (request, n_bytes): (Request, usize),
         arrival: Arrival,
     ) -> Reply {
         // As in `answer_elsewhere`, before the channels.
@@ -259,7 +259,6 @@ impl Calls {
         let begun = request.begun.clone();
         let (waiting, joined) = model.batching().waits().then(oneshot::channel).unzip();
         let time_left = arrival.time_left(self.clock.monotonic());
-        let n_bytes = request.n_bytes();
         let ticket = Ticket {
             priority: request.priority.unwrap_or_default(),
             expected: model.cost().decoding(n_bytes),

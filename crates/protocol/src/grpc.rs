@@ -23,7 +23,7 @@ pub use infer::{InferHead, Notes, decode_infer, encode_infer, stream_failure, st
 pub use model::{model_config, model_metadata, model_statistics, repository_index};
 pub use prost::Message;
 pub use reflection::{SERVICES, answer as reflect};
-pub(crate) use scan::check_fields;
+pub(crate) use scan::{Fields, Held, check_fields};
 
 use bytes::Bytes;
 

@@ -6,6 +6,7 @@
 mod examples;
 mod graph;
 mod message;
+mod predict_bytes;
 mod rest;
 #[cfg(test)]
 mod tests;
@@ -22,8 +23,9 @@ pub use graph::{graph_answer, graph_request};
 pub use message::{
     AskedVersion, SpecHead, decode_examples_message, decode_predict_message, encode_classification,
     encode_prediction, encode_regression, model_metadata_message, model_status_message,
-    predict_bytes, read_version,
+    read_version,
 };
+pub use predict_bytes::predict_bytes;
 pub use rest::{
     decode_columns, decode_examples, encode_classes, encode_values, metadata, model_status,
 };

@@ -510,6 +510,7 @@ fn predictions_of_tensorflow_serving() {
     check(8, &good, |bytes| {
         let message = Bytes::copy_from_slice(bytes);
         drop(grpc::decode(message.clone()).and_then(tfs::read_version));
+        assert!(tfs::predict_bytes(bytes) >= bytes.len());
         each_signature(
             |ctx| tfs::decode_predict_message(&message, ctx),
             |ctx, call| drop(tfs::encode_prediction(ctx, call, &call.inputs)),

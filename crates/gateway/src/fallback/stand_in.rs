@@ -107,9 +107,9 @@ impl Calls {
         if wanted.fallback.settings().value.is_none() && wanted.request.key.is_none() {
             return None;
         }
-        let n_bytes = wanted.request.n_bytes();
         let cost = wanted.model.cost();
-        if cost.decode_placement(n_bytes) == Placement::EventLoop {
+        let (placement, n_bytes) = wanted.request.decode_placement(cost);
+        if placement == Placement::EventLoop {
             return self.make(&wanted);
         }
         // Where the model, or another service, has taken all of it, the answer is late anyhow: a failure is no better.

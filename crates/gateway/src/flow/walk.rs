@@ -41,6 +41,8 @@ pub(super) struct NodeAnswer {
     node: String,
     /// Whether something stood in for a model that it comes from.
     is_stood_in: bool,
+    /// The caller's own request, if it was asked by that and the form of it may be why the answer cannot be handed on.
+    request: Option<Bytes>,
 }
 
 impl Message {
@@ -53,6 +55,14 @@ impl Message {
     fn body(&self) -> &Bytes {
         match self {
             Self::Request(body) | Self::Answer(NodeAnswer { body, .. }) => body,
+        }
+    }
+
+    /// Returns the caller's request whose form may be why it cannot be handed on.
+    fn request(&self) -> Option<&Bytes> {
+        match self {
+            Self::Request(_) => None,
+            Self::Answer(answer) => answer.request.as_ref(),
         }
     }
 
@@ -123,8 +133,6 @@ pub(super) struct Walk<'c, 'a> {
     terms: Terms,
     trace: Option<Trace>,
     asked: Option<AskedOutputs>,
-    /// Why no answer to a request of its form can be handed on, if that is so.
-    form_refusal: Option<RequestError>,
     routing: RefCell<Vec<(&'a str, i64)>>,
     path: RefCell<Vec<&'a str>>,
     last_model: Cell<Option<&'a ServedModel>>,
@@ -154,7 +162,6 @@ impl<'c, 'a> Walk<'c, 'a> {
             terms: Terms::default(),
             trace: None,
             asked: None,
-            form_refusal: None,
             routing: RefCell::default(),
             path: RefCell::default(),
             last_model: Cell::new(None),
@@ -178,37 +185,36 @@ impl<'c, 'a> Walk<'c, 'a> {
     }
 
     /// Returns it with the message that the flow's first step gets.
-    pub(super) async fn begun(self, body: Bytes) -> Result<(Self, Message), Failure> {
-        let form_refusal = match self.dialect {
-            Dialect::V1 => {
-                // As it came: what is handed on later says nothing of its form.
-                let request = body.clone();
-                let read = off_loop(body.len(), move || form_refusal(Dialect::V1, &request));
-                read.await.flatten()
-            }
-            Dialect::Seldon | Dialect::V2 | Dialect::Grpc => None,
-        };
-        let walk = Self {
-            form_refusal,
-            ..self
-        };
-        let taken = match walk.dialect {
+    pub(super) fn begun(self, body: Bytes) -> Result<(Self, Message), Failure> {
+        let taken = match self.dialect {
             Dialect::Grpc => take_wanted(&body)?,
             _ => None,
         };
         let Some((first, outputs)) = taken else {
-            return Ok((walk, Message::Request(body)));
+            return Ok((self, Message::Request(body)));
         };
         let asked = Some(AskedOutputs {
             outputs,
             request: body,
         });
-        Ok((Self { asked, ..walk }, Message::Request(first)))
+        Ok((Self { asked, ..self }, Message::Request(first)))
     }
 
-    /// Returns what it is that the answer of `node` is not handed on: the caller's fault where it is for the form of the request.
-    fn not_handed_on(&self, node: &str, error: RequestError) -> Failure {
-        let refusal = self.form_refusal.clone();
+    /// Returns what it is that the answer of `node` is not handed on: the caller's fault where it is for the form of his request.
+    async fn not_handed_on(
+        &self,
+        node: &str,
+        request: Option<Bytes>,
+        error: RequestError,
+    ) -> Failure {
+        let dialect = self.dialect;
+        let refusal = match request {
+            None => None,
+            Some(request) => {
+                let read = off_loop(request.len(), move || form_refusal(dialect, &request));
+                read.await.flatten()
+            }
+        };
         of_node(node, refusal.unwrap_or(error).into())
     }
 
@@ -252,6 +258,7 @@ impl<'c, 'a> Walk<'c, 'a> {
                         body: body.into(),
                         node: node.clone(),
                         is_stood_in: message.is_stood_in(),
+                        request: None,
                     }))
                 }
                 FlowStep::Chain(steps) => {
@@ -281,7 +288,7 @@ impl<'c, 'a> Walk<'c, 'a> {
                         self.step((branch, place), message.clone())
                     });
                     let answers = all(steps.collect(), &self.is_over).await?;
-                    self.join(node, *join, answers)
+                    self.join(node, *join, answers).await
                 }
             }
         })
@@ -327,18 +334,28 @@ impl<'c, 'a> Walk<'c, 'a> {
         Ok(answer.stood_in(is_stood_in))
     }
 
-    fn join(&self, node: &str, join: Join, answers: Vec<Message>) -> Result<Message, Failure> {
+    async fn join(
+        &self,
+        node: &str,
+        join: Join,
+        answers: Vec<Message>,
+    ) -> Result<Message, Failure> {
         match join {
             Join::First => answers.into_iter().next().ok_or_else(|| no_branch(node)),
             Join::Average => {
                 let is_stood_in = answers.iter().any(Message::is_stood_in);
+                let request = answers.iter().find_map(Message::request).cloned();
                 let bodies: Vec<Bytes> = answers.into_iter().map(Message::into_body).collect();
                 let mean = average(self.dialect, node, &bodies, self.calls.elements_max);
-                let mean = mean.map_err(|error| self.not_handed_on(node, error))?;
+                let mean = match mean {
+                    Ok(mean) => mean,
+                    Err(error) => return Err(self.not_handed_on(node, request, error).await),
+                };
                 Ok(Message::Answer(NodeAnswer {
                     body: mean.into(),
                     node: node.to_owned(),
                     is_stood_in,
+                    request: None,
                 }))
             }
         }
@@ -364,13 +381,20 @@ impl<'c, 'a> Walk<'c, 'a> {
         self.last_model.set(Some(model));
         let was_stood_in = message.is_stood_in();
         let asked = self.asked.as_ref().filter(|_| place == Place::Last);
+        // What is handed on later says nothing of the caller's form.
+        let callers = match (&message, self.dialect) {
+            (Message::Request(body), Dialect::V1) => Some(body.clone()),
+            _ => None,
+        };
         let (body, giver) = match message {
             Message::Request(body) => (asked.map_or(body, |asked| asked.request.clone()), None),
-            Message::Answer(NodeAnswer { body, node, .. }) => {
+            Message::Answer(answer) => {
                 let outputs = asked.map(|asked| &asked.outputs);
-                let request = as_request(self.dialect, &body, outputs);
-                let request = request.map_err(|error| self.not_handed_on(&node, error))?;
-                (Bytes::from(request), Some(node))
+                let NodeAnswer { node, request, .. } = answer;
+                match as_request(self.dialect, &answer.body, outputs) {
+                    Ok(made) => (Bytes::from(made), Some(node)),
+                    Err(error) => return Err(self.not_handed_on(&node, request, error).await),
+                }
             }
         };
         let (arrived, timeout) = match giver {
@@ -399,6 +423,7 @@ impl<'c, 'a> Walk<'c, 'a> {
             is_stood_in: was_stood_in || encoded.fallback.is_some(),
             body: encoded.body.into(),
             node: ask.node.clone(),
+            request: callers,
         }))
     }
 

@@ -21,7 +21,7 @@ use super::services::unknown_method;
 use super::{Caller, failure};
 use crate::codec::Codec;
 use crate::connection::Handler;
-use crate::encoding::off_loop;
+use crate::encoding::{EVENT_LOOP_BYTES_MAX, off_loop};
 use crate::flow::{FlowCall, described, reward, trouble, trouble_of};
 use crate::infer::{Failure, unknown_model};
 use crate::scope::{self, Scope};
@@ -185,9 +185,14 @@ impl Handler {
             }
         }
         let (elements_max, body_max) = (self.calls.elements_max, self.calls.body_max);
+        // All of it is looked at for what it comes to, which few bytes alone may be here.
+        let n_bytes = match message.len() {
+            own if own > EVENT_LOOP_BYTES_MAX => own,
+            _ => tfs::predict_bytes(message),
+        };
         let read = {
             let message = message.clone();
-            off_loop(tfs::predict_bytes(&message), move || {
+            off_loop(n_bytes, move || {
                 tfs::graph_request(&message, (elements_max, body_max))
             })
         };

@@ -9,34 +9,62 @@ const FIELDS_MAX: usize = 65_536;
 ///
 /// # Errors
 /// Code `InvalidArgument`.
-pub(crate) fn check_fields(mut bytes: &[u8]) -> Result<(), RequestError> {
+pub(crate) fn check_fields(bytes: &[u8]) -> Result<(), RequestError> {
     let mut n_fields = 0_usize;
-    while !bytes.is_empty() {
+    for field in Fields(bytes) {
+        field?;
         n_fields = n_fields.saturating_add(1);
         if n_fields > FIELDS_MAX {
             let message = format!("the message has more than {FIELDS_MAX} fields");
             return Err(RequestError::invalid(message));
         }
-        bytes = skip_field(bytes)
-            .ok_or_else(|| RequestError::invalid("the message is damaged or cut off"))?;
     }
     Ok(())
 }
 
-/// Returns what follows the first field.
-fn skip_field(bytes: &[u8]) -> Option<&[u8]> {
+/// What a field holds.
+pub(crate) enum Held<'b> {
+    /// A number, or a truth value.
+    Varint(u64),
+    /// A text, bytes, or a message.
+    Bytes(&'b [u8]),
+    /// Four or eight bytes.
+    Fixed,
+}
+
+/// The fields of a message's first level: their numbers, and what they hold. An error, which is the last item, says that the rest is none.
+pub(crate) struct Fields<'b>(pub(crate) &'b [u8]);
+
+impl<'b> Iterator for Fields<'b> {
+    type Item = Result<(u64, Held<'b>), RequestError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let first = first_field(self.0);
+        self.0 = first.as_ref().map_or(&[], |(_, rest)| rest);
+        let damaged = || RequestError::invalid("the message is damaged or cut off");
+        Some(first.map(|(field, _)| field).ok_or_else(damaged))
+    }
+}
+
+/// Returns the first field, and what follows it.
+fn first_field(bytes: &[u8]) -> Option<((u64, Held<'_>), &[u8])> {
     let (key, rest) = varint(bytes)?;
-    match key & 7 {
-        0 => varint(rest).map(|(_, rest)| rest),
-        1 => rest.get(8..),
+    let (held, rest) = match key & 7 {
+        0 => varint(rest).map(|(value, rest)| (Held::Varint(value), rest))?,
+        1 => (Held::Fixed, rest.get(8..)?),
         2 => {
             let (length, rest) = varint(rest)?;
-            rest.get(usize::try_from(length).ok()?..)
+            let (held, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+            (Held::Bytes(held), rest)
         }
-        5 => rest.get(4..),
+        5 => (Held::Fixed, rest.get(4..)?),
         // Groups are of an older time; none of the messages has one.
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(((key >> 3, held), rest))
 }
 
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {

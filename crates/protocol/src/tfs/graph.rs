@@ -5,12 +5,13 @@ use prost::Message as _;
 
 use super::DEFAULT_SIGNATURE;
 use super::message::{Room, answered_spec, elements, proto, signature_name};
+use super::predict_bytes::check_predict;
 use crate::RequestError;
 use crate::error::quoted;
 use crate::flow::{NO_VERSIONS, message_outputs};
 use crate::grpc::inference::{InferInputTensor, InferRequestedOutputTensor, ModelInferRequest};
 use crate::grpc::tensorflow::{PredictRequest, PredictResponse};
-use crate::grpc::{check_fields, decode, frame};
+use crate::grpc::{decode, frame};
 use crate::raw;
 
 /// Makes a ModelInferRequest of a PredictRequest for a graph, of up to so many elements and bytes of those that are repeated; the outputs of its filter are those of the models whose answers are the graph's.
@@ -21,7 +22,7 @@ pub fn graph_request(
     message: &Bytes,
     (elements_max, filled_bytes_max): (usize, usize),
 ) -> Result<Bytes, RequestError> {
-    check_fields(message)?;
+    check_predict(message)?;
     let request: PredictRequest = decode(message.clone())?;
     let spec = request.model_spec.as_ref();
     if spec.is_some_and(|spec| spec.version_choice.is_some()) {

@@ -10,6 +10,7 @@ use coracle_tensor::{DType, Tensor, Values, bf16, f16};
 use prost::Message;
 
 use super::examples::{self, Features};
+use super::predict_bytes::check_predict;
 use super::{
     Question, class_name, datatype, examples_call, signature_outputs, signatures, tensorflow_type,
 };
@@ -74,7 +75,7 @@ pub fn decode_predict_message(
     message: &Bytes,
     ctx: &DecodeContext<'_>,
 ) -> Result<Call, RequestError> {
-    crate::grpc::check_fields(message)?;
+    check_predict(message)?;
     let request: PredictRequest = decode(message.clone())?;
     let mut outputs = signature_outputs(ctx, signature_name(request.model_spec.as_ref()))?;
     if !request.output_filter.is_empty() {
@@ -101,38 +102,6 @@ pub fn decode_predict_message(
         outputs,
         ..Call::default()
     })
-}
-
-/// Returns how many bytes a PredictRequest comes to: its own, or those of its inputs, which a few elements are repeated to fill.
-#[must_use]
-pub fn predict_bytes(message: &Bytes) -> usize {
-    /// What an input says of its size.
-    #[derive(Clone, PartialEq, Message)]
-    struct Sized {
-        #[prost(int32, tag = "1")]
-        dtype: i32,
-        #[prost(message, optional, tag = "2")]
-        tensor_shape: Option<TensorShapeProto>,
-    }
-    #[derive(Clone, PartialEq, Message)]
-    struct AllSized {
-        #[prost(btree_map = "string, message", tag = "2")]
-        inputs: BTreeMap<String, Sized>,
-    }
-    let Ok(request) = decode::<AllSized>(message.clone()) else {
-        return message.len();
-    };
-    let of_one = |input: &Sized| {
-        // Texts are not repeated.
-        let size = datatype(input.dtype)?.size_bytes()?;
-        let mut sizes = input.tensor_shape.as_ref()?.dim.iter();
-        sizes.try_fold(size, |product, dim| {
-            Some(product.saturating_mul(usize::try_from(dim.size).ok()?))
-        })
-    };
-    let sizes = request.inputs.values().filter_map(of_one);
-    let n_bytes = sizes.fold(0_usize, usize::saturating_add);
-    n_bytes.max(message.len())
 }
 
 /// How many elements the inputs of a request may still have, and how many bytes of those that are not in it: one that is written once is repeated to

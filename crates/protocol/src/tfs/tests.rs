@@ -317,6 +317,73 @@ fn inputs_that_are_filled_are_bounded_and_placed_by_their_bytes() {
     assert_eq!(predict_bytes(&Bytes::from_static(b"{}")), 2);
 }
 
+/// A field of bytes, as protobuf writes it; its number and what it holds are short.
+fn field(number: u8, held: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(held.len()).unwrap();
+    [&[number << 3 | 2, length][..], held].concat()
+}
+
+/// The size of a message is asked for where it must not take long, and before it is known to be one.
+#[test]
+fn the_size_of_a_message_is_found_without_decoding_it() {
+    let check = |tensor: &[u8], expected: Option<usize>| {
+        let entry = [field(1, b"X"), field(2, tensor)].concat();
+        let message = field(2, &entry);
+        let own = message.len();
+        assert_eq!(
+            predict_bytes(&message),
+            expected.unwrap_or(own),
+            "{tensor:?}"
+        );
+        (message, own)
+    };
+    let double = &[0x08, 2][..];
+    let hundred = field(2, &[0x08, 100]);
+    // As in a message that is decoded: of fields that are there again the last one counts, and of dimensions all do.
+    check(&[double, &field(2, &hundred)].concat(), Some(800));
+    check(&[&field(2, &hundred), double].concat(), Some(800));
+    check(
+        &[&field(2, &hundred), double, &field(2, &hundred)].concat(),
+        Some(80_000),
+    );
+    check(
+        &[&field(2, &hundred), double, &[0x08, 1]].concat(),
+        Some(400),
+    );
+    let overwritten = field(2, &[0x08, 3, 0x08, 100]);
+    check(&[double, &field(2, &overwritten)].concat(), Some(800));
+    // Texts are not repeated, and what is damaged has no size.
+    check(&[&[0x08, 7][..], &field(2, &hundred)].concat(), None);
+    check(&[double, &field(2, &hundred), &[0x12, 9]].concat(), None);
+    let of_rank = |rank: usize| [double, &field(2, &field(2, &[0x08, 2]).repeat(rank))].concat();
+    check(&of_rank(10), Some(8 << 10));
+    check(&of_rank(16), Some(8 << 16));
+    let (message, _) = check(&of_rank(17), None);
+    let signature = named();
+    let message = Bytes::from(message);
+    for error in [
+        decode_predict_message(&message, &context(&signature)).unwrap_err(),
+        super::graph_request(&message, (1000, 1000)).unwrap_err(),
+    ] {
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert_eq!(
+            error.to_string(),
+            "inputs[\"X\"]: more than 16 dimensions, which are the most that are supported"
+        );
+    }
+    // Inputs of four bytes' names, each of which would be a structure.
+    let size = [double, &field(2, &hundred)].concat();
+    let inputs = (0_u32..65_537).map(|name| {
+        let entry = [field(1, &name.to_be_bytes()), field(2, &size)].concat();
+        field(2, &entry)
+    });
+    let mut many: Vec<u8> = inputs.flatten().collect();
+    assert_eq!(predict_bytes(&many), many.len());
+    let one_less = many.len() / 65_537 * 65_536;
+    many.truncate(one_less);
+    assert_eq!(predict_bytes(&many), 65_536 * 800);
+}
+
 #[test]
 fn messages_are_refused_with_a_reason() {
     let filter = PredictRequest {

@@ -341,12 +341,22 @@ fn a_graph_that_nobody_stands_in_for_has_the_time_of_its_caller() {
 /// What is wrong with how a graph is asked is no failure of the graph's.
 #[test]
 fn who_asks_in_a_form_that_graphs_do_not_take_is_told_so() {
-    let server = start_with_fallback(chain(), value("[1, 2]"));
     let path = "/serving/ml/iris/v1/models/first:predict";
+    for root in [chain(), average(&["double", "swap"])] {
+        let server = start_with_fallback(root, value("[1, 2]"));
+        // The form of a long one is looked at off the event loop.
+        for n_rows in [1, 5_000] {
+            let rows = vec![[1, 2]; n_rows];
+            let (status, answer) = post(&server, path, &json!({"inputs": {"X": rows}}));
+            assert_eq!(status, 400, "{answer}");
+            let told = answer["error"].as_str().unwrap_or_default();
+            assert!(told.contains("\"instances\""), "{answer}");
+        }
+    }
+    // What hands nothing on takes it.
+    let server = start_with_fallback(super::ask("swap"), value("[1, 2]"));
     let (status, answer) = post(&server, path, &json!({"inputs": {"X": [[1, 2]]}}));
-    assert_eq!(status, 400, "{answer}");
-    let told = answer["error"].as_str().unwrap_or_default();
-    assert!(told.contains("\"instances\""), "{answer}");
+    assert_eq!((status, &answer["outputs"]), (200, &json!([[2.0, 1.0]])));
 }
 
 /// As after a restart: its requests wait for the graph, by each protocol.
