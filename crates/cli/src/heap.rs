@@ -39,30 +39,22 @@ pub(crate) fn keep_compact() {
 /// Models that take less leave the memory as it is: the processor keeps thousands of addresses of pages.
 #[cfg(target_os = "linux")]
 const LARGE_BYTES: usize = 8 << 20;
+/// So much is moved at a time: others who ask the system for memory meanwhile wait for that.
+#[cfg(target_os = "linux")]
+const STEP_BYTES: usize = 32 << 20;
 
 /// A piece of memory: where it begins, and its length in bytes.
 #[cfg(target_os = "linux")]
 type Piece = (usize, usize);
 
-/// Lets the system hold in large pages (2 MiB, usually) what is held in small ones and is used as a whole, after a model of `n_bytes` was
-/// loaded, if that is a large one. A run that reads all of a model's weights takes the less time the fewer pages there are.
+/// Puts memory that is in small pages and used as a whole into large ones (2 MiB, usually), after a model of `n_bytes` was loaded, if that
+/// is a large one. A run that reads all of a model's weights takes the less time the fewer pages there are. It is called after
+/// [`give_back`], lest what is free be moved.
 ///
-/// Nothing is done where the system does so by itself, or is told not to (`/sys/kernel/mm/transparent_hugepage/enabled`).
+/// Nothing is done where the system does so by itself, or is told not to (`/sys/kernel/mm/transparent_hugepage/enabled`), nor before
+/// Linux 6.1. The memory is not marked for later: what is given back of it then stays so.
 #[cfg(target_os = "linux")]
-#[expect(
-    unsafe_code,
-    reason = "a function of the C library that this process runs on"
-)]
 pub(crate) fn use_large_pages(n_bytes: usize) {
-    /// `MADV_HUGEPAGE` and `MADV_COLLAPSE` of mman.h; systems before Linux 6.1 do not know the second, and do it by and by.
-    const ADVICE: [std::ffi::c_int; 2] = [14, 25];
-    unsafe extern "C" {
-        fn madvise(
-            address: *mut std::ffi::c_void,
-            length: usize,
-            advice: std::ffi::c_int,
-        ) -> std::ffi::c_int;
-    }
     let is_left_to_us = || {
         let modes = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
         modes.is_ok_and(|modes| modes.contains("[madvise]"))
@@ -74,12 +66,38 @@ pub(crate) fn use_large_pages(n_bytes: usize) {
         return;
     };
     for (address, length) in in_small_pages(&maps) {
-        for advice in ADVICE {
-            let address = std::ptr::without_provenance_mut(address);
-            // SAFETY: madvise with these two takes any range, whoever uses it or has given it back meanwhile: they change the pages that
-            // memory is held in, and neither what it holds nor where it is.
-            let _is_done = unsafe { madvise(address, length, advice) };
+        for begin in (0..length).step_by(STEP_BYTES) {
+            // Where there are no large pages left, those who load after this one need not look for some in vain.
+            let done = put_together(address + begin, STEP_BYTES.min(length - begin));
+            if done.is_err_and(|error| error.kind() == std::io::ErrorKind::OutOfMemory) {
+                return;
+            }
         }
+    }
+}
+
+/// Puts a piece of memory into large pages; an error is the system's.
+#[cfg(target_os = "linux")]
+#[expect(
+    unsafe_code,
+    reason = "a function of the C library that this process runs on"
+)]
+fn put_together(address: usize, length: usize) -> std::io::Result<()> {
+    /// `MADV_COLLAPSE` of mman.h.
+    const COLLAPSE: std::ffi::c_int = 25;
+    unsafe extern "C" {
+        fn madvise(
+            address: *mut std::ffi::c_void,
+            length: usize,
+            advice: std::ffi::c_int,
+        ) -> std::ffi::c_int;
+    }
+    let address = std::ptr::without_provenance_mut(address);
+    // SAFETY: with this advice, madvise takes any range, whoever uses it or has given it back meanwhile: it changes the pages that memory
+    // is held in, and neither what it holds nor where it is.
+    match unsafe { madvise(address, length, COLLAPSE) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 
@@ -100,7 +118,7 @@ fn in_small_pages(maps: &str) -> Vec<Piece> {
             "AnonHugePages:" => {
                 let in_large = kib().unwrap_or(0).saturating_mul(1 << 10);
                 let is_it =
-                    |(_, length): &Piece| used >= length - length / 8 && in_large <= used / 2;
+                    |(_, length): &Piece| used >= length - length / 64 && in_large <= used / 2;
                 pieces.extend(piece.take().filter(is_it));
             }
             _ if first.ends_with(':') => {}
@@ -155,15 +173,15 @@ mod tests {
         let found = |head: &str, rss, huge| in_small_pages(&map(head, rss, huge));
         let there = vec![(0x7f00_0000_0000, 16 << 20)];
         assert_eq!(found(weights, 16_384, 0), there);
-        assert_eq!(found(&format!("{weights} [heap]"), 14_336, 0), there);
+        assert_eq!(found(&format!("{weights} [heap]"), 16_128, 0), there);
         assert_eq!(
             found(&format!("{weights} [anon:weights]"), 16_384, 8_192),
             there
         );
-        // It is in large ones already; an eighth is not used; it is a file's, or nobody may write to it; it is small.
+        // It is in large ones already; more than a 64th is not used; it is a file's, or nobody may write to it; it is small.
         for (head, rss, huge) in [
             (weights, 16_384, 8_194),
-            (weights, 14_335, 0),
+            (weights, 16_127, 0),
             (
                 "7f0000000000-7f0001000000 rw-p 00000000 fe:00 7 /models/m.bin",
                 16_384,
@@ -189,23 +207,41 @@ mod tests {
         assert_eq!(in_small_pages("Rss: x kB\nAnonHugePages:\n"), []);
     }
 
-    /// What the memory holds stays what it was.
+    /// Returns the bytes of the memory around an address that are in large pages.
+    fn in_large_pages(address: usize) -> usize {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+        let mut is_around = false;
+        for line in maps.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let first = words.next().unwrap_or_default();
+            if let Some((begin, end)) = first.split_once('-') {
+                let [begin, end] = [begin, end].map(|text| usize::from_str_radix(text, 16).ok());
+                is_around = begin <= Some(address) && Some(address) < end;
+            } else if is_around && first == "AnonHugePages:" {
+                let kib = words.next().and_then(|number| number.parse::<usize>().ok());
+                return kib.unwrap_or(0) << 10;
+            }
+        }
+        0
+    }
+
+    /// What the memory holds stays what it was, wherever it is then.
     #[test]
-    fn a_large_piece_of_memory_is_told_of_and_stays_what_it_was() {
+    fn memory_that_is_used_as_a_whole_is_put_into_large_pages() {
         let numbers: Vec<u64> = (0..4 << 20).collect();
-        let first = numbers.as_ptr().addr();
-        let maps = || std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let holds = |(at, length): &Piece| (*at..at + length).contains(&first);
-        let modes = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
-        let is_ours = modes.is_ok_and(|modes| modes.contains("[madvise]"));
-        let was_small = in_small_pages(&maps()).iter().any(holds);
+        let middle = numbers[2 << 20..].as_ptr().addr();
+        let before = in_large_pages(middle);
+        use_large_pages(LARGE_BYTES - 1);
+        assert_eq!(in_large_pages(middle), before);
         use_large_pages(32 << 20);
         assert!(numbers.iter().copied().eq(0..4 << 20));
-        if is_ours && was_small {
-            let line = maps()
-                .lines()
-                .any(|line| line.starts_with("VmFlags:") && line.contains(" hg"));
-            assert!(line, "no piece of memory is marked");
+        // Systems that know how, and have no other rule.
+        let probe = vec![1_u8; 8 << 20];
+        let begin = probe.as_ptr().addr().next_multiple_of(2 << 20);
+        let is_known = put_together(begin, 4 << 20).is_ok();
+        let modes = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+        if is_known && modes.is_ok_and(|modes| modes.contains("[madvise]")) {
+            assert!(in_large_pages(middle) > 16 << 20);
         }
     }
 }

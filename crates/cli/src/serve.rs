@@ -469,7 +469,6 @@ pub(crate) fn ready_to_serve(
     warm_up::run(model.as_ref(), &file.path, |line| {
         log.info(&format!("{}: {line}", file.name));
     });
-    crate::heap::use_large_pages(model.memory_bytes());
     let size = u64::try_from(model.memory_bytes()).unwrap_or(u64::MAX);
     let description = model.description();
     log.info(&format!(

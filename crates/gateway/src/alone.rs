@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use coracle_serving::{ComputePool, OwnTurn, ServedModel};
 
@@ -89,6 +90,11 @@ impl Occupancy {
         self.is_running.load(Ordering::Relaxed)
     }
 
+    #[cfg(test)]
+    pub(crate) fn set_running(&self, is_running: bool) {
+        self.is_running.store(is_running, Ordering::Relaxed);
+    }
+
     /// Tells whether it has one caller, who waits for the answer of one call at a time, and there are other loops.
     fn is_alone(&self) -> bool {
         let n_of_many_calls = self.n_of_many_calls.load(Ordering::Relaxed);
@@ -101,13 +107,15 @@ impl Occupancy {
         &'a self,
         pool: &'a ComputePool,
         model: &Arc<ServedModel>,
-        (request, n_rows): (&Request, usize),
+        request: &Request,
+        (n_rows, time_left): (usize, Duration),
     ) -> Option<Running<'a>> {
-        // A graph's other models may be asked at the same time, and so may who stands in for a model.
+        // A graph's other models may be asked at the same time, and so may who stands in for a model, and whom he stands in for.
         if !self.is_alone()
             || request.of_flow.is_some()
+            || request.stands_in
             || model.has_fallback()
-            || !model.cost().fits_one_caller(n_rows)
+            || !model.cost().fits_one_caller(n_rows, time_left)
         {
             return None;
         }

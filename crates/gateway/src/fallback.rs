@@ -289,9 +289,13 @@ impl Calls {
         let in_flight = in_flight.standing_in();
         let copy = OutputCopy::Nothing;
         let arrival = Arrival { at, time, copy };
+        let asked = Request {
+            stands_in: true,
+            ..request.clone()
+        };
         let result = match model.is_forwarded() {
-            false => self.enter_and_run(model, request.clone(), arrival).await,
-            true => self.ask_program(model, request.clone(), arrival).await,
+            false => self.enter_and_run(model, asked, arrival).await,
+            true => self.ask_program(model, asked, arrival).await,
         };
         let outcome = match &result {
             Ok(_) => Ok(()),

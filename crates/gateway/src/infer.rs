@@ -88,6 +88,8 @@ pub(crate) struct Request {
     pub(crate) begun: Begun,
     /// The place of the graph that it is part of, which its run holds.
     pub(crate) of_flow: Option<Arc<FlowLease>>,
+    /// Whether it is asked for another model, which may answer meanwhile.
+    pub(crate) stands_in: bool,
 }
 
 impl Request {
@@ -106,6 +108,7 @@ impl Request {
             is_watched: false,
             begun: None,
             of_flow: None,
+            stands_in: false,
         }
     }
 
@@ -464,11 +467,14 @@ impl Calls {
             request.begin(self.clock.as_ref());
             return self.run_here(model, &lease, &request.codec, decoded);
         }
-        let n_rows = decoded.call.n_rows;
+        let of_run = (
+            decoded.call.n_rows,
+            decoded.arrival.time_left(self.clock.monotonic()),
+        );
         // Many rows may be run in parts, on several threads.
         if !model.batching().waits()
-            && (n_rows <= 1 || !lease.model().stays_on_its_thread())
-            && let Some(_running) = self.occupancy.begin(&self.pool, model, (&request, n_rows))
+            && (of_run.0 <= 1 || !lease.model().stays_on_its_thread())
+            && let Some(_running) = self.occupancy.begin(&self.pool, model, &request, of_run)
         {
             request.begin(self.clock.as_ref());
             return self.run_here(model, &lease, &request.codec, decoded);

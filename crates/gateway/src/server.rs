@@ -352,12 +352,21 @@ async fn accept(listener: &TcpListener, queues: &[Queue], shared: &Shared, log: 
     }
 }
 
-/// Returns the next one whose event loop looks at its sockets, or else just the next.
+/// So many more connections than an event loop that runs others may have before it gets the next one all the same.
+const MORE_CONNECTIONS_MAX: usize = 4;
+
+/// Returns the next one; if a run keeps its event loop from its sockets, the next one after it that none does, unless that has many more.
 fn next_queue<'q>(queues: &'q [Queue], turn: &mut usize) -> &'q Queue {
-    let looks = |at: &usize| !queues[at % queues.len()].occupancy.is_running();
-    let at = (*turn..*turn + queues.len()).find(looks).unwrap_or(*turn) % queues.len();
-    *turn = at + 1;
-    &queues[at]
+    let at = |step: usize| &queues[(*turn + step) % queues.len()];
+    let most = at(0).occupancy.n_connections() + MORE_CONNECTIONS_MAX;
+    let looks = |step: &usize| {
+        let occupancy = &at(*step).occupancy;
+        !occupancy.is_running() && (*step == 0 || occupancy.n_connections() <= most)
+    };
+    let step = (0..queues.len()).find(looks).unwrap_or(0);
+    let queue = at(step);
+    *turn = (*turn + step + 1) % queues.len();
+    queue
 }
 
 /// The way of connections to an event loop.
@@ -490,5 +499,40 @@ impl Worker {
 async fn closed(occupancy: &Occupancy) {
     while occupancy.n_connections() > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_go_to_loops_in_turn_and_round_those_that_are_at_a_run() {
+        let loops = [(); 3].map(|()| Queue {
+            queue: mpsc::channel(1).0,
+            occupancy: Arc::new(Occupancy::of_one_of(3)),
+        });
+        let mut turn = 0;
+        let mut next = || {
+            let chosen = next_queue(&loops, &mut turn);
+            loops
+                .iter()
+                .position(|one| std::ptr::eq(one, chosen))
+                .unwrap()
+        };
+        assert_eq!([next(), next(), next(), next()], [0, 1, 2, 0]);
+        loops[1].occupancy.set_running(true);
+        assert_eq!([next(), next(), next(), next()], [2, 0, 2, 0]);
+        // Another loop is not given many more for it.
+        let _many = [(); 5].map(|()| loops[2].occupancy.connection());
+        assert_eq!([next(), next(), next()], [0, 0, 0]);
+        let _more = [(); 5].map(|()| loops[0].occupancy.connection());
+        assert_eq!([next(), next(), next()], [1, 2, 0]);
+        loops[1].occupancy.set_running(false);
+        assert_eq!([next(), next(), next()], [1, 2, 0]);
+        for one in &loops {
+            one.occupancy.set_running(true);
+        }
+        assert_eq!([next(), next(), next()], [1, 2, 0]);
     }
 }

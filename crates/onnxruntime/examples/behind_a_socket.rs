@@ -46,15 +46,20 @@ fn main() {
     let floor = Floor::start(Arc::clone(&model), inputs.clone(), bytes.len());
     let mut floor = connect(&floor.address);
     let mut served = connect(address);
-    let request = request(name, model.as_ref(), &inputs, &bytes);
+    let to_thread = [&[0; HEAD], &bytes[..]].concat();
+    let to_server = request(name, model.as_ref(), &inputs, &bytes);
+    let mut answers = [vec![0; 1 << 16], vec![0; 1 << 16]];
+    let [of_thread, of_server] = &mut answers;
     let clock = SystemClock::new();
     let mut ways: [(&str, Vec<Duration>, &mut dyn FnMut()); 3] = [
         ("run", Vec::new(), &mut || {
             drop(model.run(&inputs, &outputs).unwrap());
         }),
-        ("thread", Vec::new(), &mut || ask_thread(&mut floor, &bytes)),
+        ("thread", Vec::new(), &mut || {
+            ask_thread(&mut floor, &to_thread, of_thread)
+        }),
         ("server", Vec::new(), &mut || {
-            ask_server(&mut served, &request)
+            ask_server(&mut served, &to_server, of_server)
         }),
     ];
     // The first turns are not counted.
@@ -172,14 +177,19 @@ fn connect(address: &str) -> TcpStream {
     stream
 }
 
-fn ask_thread(stream: &mut TcpStream, bytes: &[u8]) {
-    let request = [&[0; HEAD], bytes].concat();
-    stream.write_all(&request).unwrap();
-    let mut answer = vec![0; 1 << 16];
-    let mut n_read = stream.read(&mut answer).unwrap();
+/// Reads more of an answer; nobody closes the connection before its end.
+fn more(stream: &mut TcpStream, answer: &mut [u8]) -> usize {
+    let n_read = stream.read(answer).unwrap();
+    assert!(n_read > 0, "the connection was closed");
+    n_read
+}
+
+fn ask_thread(stream: &mut TcpStream, request: &[u8], answer: &mut [u8]) {
+    stream.write_all(request).unwrap();
+    let mut n_read = more(stream, answer);
     let length = u64::from_le_bytes(answer[..8].try_into().unwrap());
     while u64::try_from(n_read).unwrap() < length {
-        n_read += stream.read(&mut answer).unwrap();
+        n_read += more(stream, answer);
     }
 }
 
@@ -204,23 +214,16 @@ fn request(name: &str, model: &dyn Model, inputs: &[Tensor], bytes: &[u8]) -> Ve
     request
 }
 
-fn ask_server(stream: &mut TcpStream, request: &[u8]) {
+fn ask_server(stream: &mut TcpStream, request: &[u8], answer: &mut [u8]) {
     stream.write_all(request).unwrap();
-    let mut answer = vec![0; 1 << 16];
-    let mut n_read = stream.read(&mut answer).unwrap();
-    let head = std::str::from_utf8(
-        &answer[..answer
-            .windows(4)
-            .position(|end| end == b"\r\n\r\n")
-            .unwrap()],
-    );
-    let head = head.unwrap().to_ascii_lowercase();
-    assert!(head.starts_with("http/1.1 200"), "{head}");
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut n_read = more(stream, answer);
+    let ends = answer.windows(4).position(|end| end == b"\r\n\r\n");
+    let head = std::str::from_utf8(&answer[..ends.unwrap()]).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let mut lines = head.lines();
+    let length = lines.find_map(|line| line.strip_prefix("content-length: "));
     let length = head.len() + 4 + length.unwrap().parse::<usize>().unwrap();
     while n_read < length {
-        n_read += stream.read(&mut answer).unwrap();
+        n_read += more(stream, answer);
     }
 }

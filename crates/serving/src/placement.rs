@@ -248,14 +248,14 @@ impl CallCost {
         running.is_some_and(|running| place(running) == Placement::EventLoop)
     }
 
-    /// Tells whether a run of `n_rows` was measured, and is expected to be over soon enough for an event loop that has one caller only.
+    /// Tells whether a run of `n_rows` was measured, and is expected to be over soon enough for an event loop that has one caller only, who
+    /// waits for `time_left`: no one tells him there that his time is over.
     #[must_use]
-    pub fn fits_one_caller(&self, n_rows: usize) -> bool {
+    pub fn fits_one_caller(&self, n_rows: usize, time_left: Duration) -> bool {
+        let most = ONE_CALLER_MAX.min(time_left / 2);
         self.run_time.load(Ordering::Relaxed) != ANY
             && self.is_measured(n_rows)
-            && self
-                .running(n_rows)
-                .is_some_and(|running| running <= ONE_CALLER_MAX)
+            && self.running(n_rows).is_some_and(|running| running <= most)
     }
 
     /// Returns how many calls of so many rows each run together on an event loop: as many as are expected to be over soon enough; one, at
@@ -420,6 +420,7 @@ mod tests {
 
     #[test]
     fn one_caller_is_answered_on_the_event_loop_if_that_is_known_to_take_some_milliseconds() {
+        let time = Duration::from_millis(20);
         for (run_time, fits) in [
             (RunTime::Short, true),
             (RunTime::Unknown, true),
@@ -428,14 +429,16 @@ mod tests {
         ] {
             let cost = CallCost::new();
             cost.expect(run_time, 0);
-            assert!(!cost.fits_one_caller(1));
+            assert!(!cost.fits_one_caller(1, time));
             cost.record_run(1, Duration::from_millis(10));
             assert_eq!(cost.run_placement(1), Placement::ComputePool);
-            assert_eq!(cost.fits_one_caller(1), fits, "{run_time:?}");
+            assert_eq!(cost.fits_one_caller(1, time), fits, "{run_time:?}");
+            // He would be answered at the last moment, or after it.
+            assert!(!cost.fits_one_caller(1, Duration::from_millis(19)));
             // Another size is another measurement.
-            assert!(!cost.fits_one_caller(2));
+            assert!(!cost.fits_one_caller(2, time));
             cost.record_run(2, Duration::from_millis(21));
-            assert!(!cost.fits_one_caller(2));
+            assert!(!cost.fits_one_caller(2, time));
         }
     }
 

@@ -59,12 +59,17 @@ impl FileLoader {
         if is_large {
             heap::give_back();
         }
-        loaded
+        loaded.inspect(Self::settle)
+    }
+
+    /// Lays out the memory of a model that was loaded.
+    fn settle(loaded: &LoadedModel) {
+        heap::use_large_pages(loaded.model().memory_bytes());
     }
 
     /// Loads the model at `place` again, for a request that waits for it.
     fn load_again(&self, name: &str, place: &Path) -> Result<LoadedModel, (Code, String)> {
-        self.guarded(place, || {
+        let loaded = self.guarded(place, || {
             let (file, config) = file_place(place)?;
             let path = locate(&file)?;
             let options = self.options(config.as_ref());
@@ -79,7 +84,8 @@ impl FileLoader {
                 ..LoadPhases::default()
             };
             Ok(LoadedModel::new(name.to_owned(), loaded.model, phases))
-        })
+        });
+        loaded.inspect(Self::settle)
     }
 
     /// Returns how a model is loaded: the command line goes before its configuration.

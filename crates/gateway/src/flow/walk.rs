@@ -408,6 +408,7 @@ impl<'c, 'a> Walk<'c, 'a> {
             recording: self.calls.recording(model, self.caller),
             key: self.calls.last_good_key(model, self.caller.headers),
             of_flow: self.place.borrow().clone(),
+            stands_in: false,
             ..Request::plain(self.codec.clone(), body, arrived)
         };
         let answered = self.calls.answer(model, request).await;
