@@ -7,10 +7,12 @@ use super::{malformed, unsupported};
 use crate::document::{Document, parse_json, whole};
 use crate::numbers;
 
-/// Reads the categories of each feature from the lines after the trees; empty if there are none but codes.
+/// Reads the categories of each feature from the lines after the trees; empty if there are none.
 ///
-/// The lists are those of the frame's columns of categories in order; the parameters say which these are, but for ordered ones, which are
-/// numbers to LightGBM: these are found by `infos`, what the file says of the values of each feature.
+/// The lists are those of the frame's columns of categories in order. By default the parameters say which these are, but for ordered ones,
+/// which are numbers to LightGBM. Where there are such, or where what the file says of the values of each feature, `infos`, is not of codes
+/// (of a `categorical_feature` that is no column of categories), these tell the places. Codes, too, are categories: pandas makes NaN of any
+/// other number.
 ///
 /// # Errors
 /// Kind `Unsupported` if it cannot be told which column a list is of, or for integers that doubles do not tell apart.
@@ -19,7 +21,7 @@ pub(super) fn read<'t>(
     n_features: usize,
     infos: &str,
 ) -> Result<Vec<Option<Vec<Category>>>, LoadError> {
-    let (mut columns, mut list) = (Vec::new(), None);
+    let (mut columns, mut list): (Vec<usize>, _) = (Vec::new(), None);
     for line in lines {
         if let Some(numbers) = line.strip_prefix("[categorical_feature:") {
             let numbers = numbers.trim_end_matches(']').split([',', ' ']);
@@ -35,17 +37,21 @@ pub(super) fn read<'t>(
     };
     let lists: Result<Vec<_>, LoadError> = documents.iter().map(categories).collect();
     let lists = lists?;
-    if lists.iter().all(Option::is_none) {
-        return Ok(Vec::new());
-    }
-    let columns: Vec<usize> = columns;
-    if columns.len() != lists.len() {
-        let placed = placed(&documents, lists, n_features, infos);
+    let infos: Vec<&str> = match infos {
+        "" => Vec::new(),
+        infos => infos.split(' ').collect(),
+    };
+    let mut listed = columns.iter().zip(&lists).map(|(&column, list)| {
+        let info = infos.get(column);
+        info.is_none_or(|info| may_be_codes(info, list.len()))
+    });
+    if columns.len() != lists.len() || !listed.all(|may_be| may_be) {
+        let n_lists = lists.len();
+        let placed = placed(lists, n_features, &infos);
         return placed.ok_or_else(|| {
             unsupported(format!(
-                "{} lists of pandas categories for {} categorical features: which is whose cannot be told (those of ordered categories can, \
-                 where no other column has nothing but integers that might be codes of them)",
-                documents.len(),
+                "{n_lists} lists of pandas categories for {} categorical features: which is whose cannot be told (those of ordered categories \
+                 can, where no other column has nothing but integers that might be codes of them)",
                 columns.len()
             ))
         });
@@ -55,7 +61,7 @@ pub(super) fn read<'t>(
         let place = all.get_mut(column);
         *place
             .ok_or_else(|| malformed(format!("categorical feature {column} does not exist")))? =
-            list;
+            Some(list);
     }
     Ok(all)
 }
@@ -63,45 +69,34 @@ pub(super) fn read<'t>(
 /// Puts lists to the only features that they may be of, in order, by the values that the features had in training; `None` where a list may
 /// be of several.
 fn placed(
-    documents: &[Document],
-    lists: Vec<Option<Vec<Category>>>,
+    lists: Vec<Vec<Category>>,
     n_features: usize,
-    infos: &str,
+    infos: &[&str],
 ) -> Option<Vec<Option<Vec<Category>>>> {
-    let infos: Vec<&str> = infos.split(' ').collect();
     if infos.len() != n_features {
         return None;
     }
-    let lengths: Vec<usize> = documents.iter().map(n_categories).collect();
     // The first places that all lists may have, and the last ones.
     let mut features = infos.iter().enumerate();
-    let mut first = Vec::with_capacity(lengths.len());
-    for &length in &lengths {
-        let (feature, _) = features.find(|(_, info)| may_be_codes(info, length))?;
+    let mut first = Vec::with_capacity(lists.len());
+    for list in &lists {
+        let (feature, _) = features.find(|(_, info)| may_be_codes(info, list.len()))?;
         first.push(feature);
     }
     let mut features = infos.iter().enumerate().rev();
     let mut all = vec![None; n_features];
-    for ((&length, list), first) in lengths.iter().zip(lists).zip(first).rev() {
-        let (feature, _) = features.find(|(_, info)| may_be_codes(info, length))?;
-        if list.is_none() {
-            // The categories are their own codes.
+    for (list, first) in lists.into_iter().zip(first).rev() {
+        let (feature, _) = features.find(|(_, info)| may_be_codes(info, list.len()))?;
+        if list.is_empty() {
+            // Nothing was there in training, so no tree reads the column.
             continue;
         }
         if feature != first {
             return None;
         }
-        *all.get_mut(feature)? = list;
+        *all.get_mut(feature)? = Some(list);
     }
     Some(all)
-}
-
-fn n_categories(list: &Document) -> usize {
-    match list {
-        Document::Numbers(numbers) => numbers.len(),
-        Document::Array(items) => items.len(),
-        _ => 0,
-    }
 }
 
 /// Tells whether a feature may hold the codes of `length` categories: LightGBM writes the range of numbers as `[0:2]`, the codes that
@@ -124,21 +119,13 @@ fn may_be_codes(info: &str, length: usize) -> bool {
     }
 }
 
-/// Returns the categories of one column; `None` where they are their own codes.
-fn categories(list: &Document) -> Result<Option<Vec<Category>>, LoadError> {
+/// Returns the categories of one column.
+fn categories(list: &Document) -> Result<Vec<Category>, LoadError> {
     let wrong = || {
         malformed("'pandas_categorical' holds something else than numbers, texts and truth values")
     };
     match list {
-        Document::Numbers(numbers) => {
-            let mut counted = numbers.iter().enumerate();
-            if counted.all(|(code, &category)| whole(category) == Some(code)) {
-                return Ok(None);
-            }
-            let categories = numbers.iter().map(|&number| category(number));
-            categories.collect::<Result<_, LoadError>>().map(Some)
-        }
-        Document::Array(items) if items.is_empty() => Ok(None),
+        Document::Numbers(numbers) => numbers.iter().map(|&number| category(number)).collect(),
         Document::Array(items) => {
             let categories = items.iter().map(|item| match item {
                 Document::Text(text) => Ok(Category::Text(text.clone())),
@@ -146,9 +133,7 @@ fn categories(list: &Document) -> Result<Option<Vec<Category>>, LoadError> {
                 Document::Number(number) => category(*number),
                 _ => Err(wrong()),
             });
-            categories
-                .collect::<Result<Vec<Category>, LoadError>>()
-                .map(Some)
+            categories.collect()
         }
         _ => Err(wrong()),
     }
@@ -223,9 +208,48 @@ mod tests {
         ] {
             assert_eq!(placed(infos, two), None, "{infos}");
         }
-        // Categories that are their own codes need no place.
-        let own = placed("[0:4] [0:4] 0:1:2 [0:8]", r#"[[0,1,2,3,4],["a","b","c"]]"#);
+        // Categories that are their own codes need a place, too: any other number is NaN to pandas.
+        let codes = |n: u8| Some((0..n).map(|code| Category::Number(code.into())).collect());
+        let own = r#"[[0,1,2,3,4],["a","b","c"]]"#;
         let letters = Some(vec![text("a"), text("b"), text("c")]);
-        assert_eq!(own, Some(vec![None, None, letters, None]));
+        let expected = Some(vec![None, codes(5), letters, None]);
+        assert_eq!(placed("[0:7] [0:4] 0:1:2 [0:8]", own), expected);
+        assert_eq!(placed("[0:4] [0:4] 0:1:2 [0:8]", own), None);
+        let expected = Some(vec![None, codes(2), codes(3), None]);
+        assert_eq!(
+            placed("[0:7] [0:1] 0:1:2 [0:8]", "[[0,1],[0,1,2]]"),
+            expected
+        );
+        // Of a column that had no value in training no place is needed.
+        let expected = Some(vec![None, None, codes(3), None]);
+        assert_eq!(placed("none [0:7] 0:1:2 [0:8]", "[[],[0,1,2]]"), expected);
+    }
+
+    /// An explicit `categorical_feature` need not be a column of categories.
+    #[test]
+    fn lists_are_not_put_to_listed_columns_whose_values_are_no_codes_of_them() {
+        let sizes = ["s", "m", "l"].map(|size| Category::Text(size.to_owned()));
+        let placed = |infos: &str| {
+            let lines = [
+                "[categorical_feature: 1]",
+                r#"pandas_categorical:[["s","m","l"]]"#,
+            ];
+            read(lines.into_iter(), 3, infos).map_err(|error| error.kind())
+        };
+        let listed = Ok(vec![None, Some(sizes.to_vec()), None]);
+        let other = Ok(vec![None, None, Some(sizes.to_vec())]);
+        for (infos, expected) in [
+            ("[-3:3.5] -1:1:0:2 [0:7]", &listed),
+            ("[-3:3.5] none [0:7]", &listed),
+            ("", &listed),
+            ("[-3:3.5] -1:21:0:44 [0:2]", &other),
+            ("[-3:3.5] -1:21:0:44 2:1:0", &other),
+            (
+                "[0:2] -1:21:0:44 [0:2]",
+                &Err(coracle_model::LoadErrorKind::Unsupported),
+            ),
+        ] {
+            assert_eq!(&placed(infos), expected, "{infos}");
+        }
     }
 }

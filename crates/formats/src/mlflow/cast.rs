@@ -20,6 +20,17 @@ pub(super) enum Cast {
     Truth,
 }
 
+/// What a value is refused with that may not be missing.
+const MISSING: (RunErrorKind, &str) = (
+    RunErrorKind::MissingValue,
+    "missing value (null); the model's signature has integers or truth values here",
+);
+/// What a value is refused with that is no truth value.
+const NO_TRUTH: (RunErrorKind, &str) = (
+    RunErrorKind::ValueOutOfRange,
+    "expected true or false, by the model's signature",
+);
+
 /// An estimator whose numbers are cast first.
 #[derive(Debug)]
 pub(super) struct Casting {
@@ -47,30 +58,38 @@ impl Casting {
     }
 
     fn cast(&self, row: usize, column: usize, number: f64) -> Result<f64, RunError> {
-        let (kind, what) = match self.casts.get(column).unwrap_or(&Cast::Keep) {
+        let wrong = match self.casts.get(column).unwrap_or(&Cast::Keep) {
             Cast::Keep => return Ok(number),
             Cast::Single => return Ok(to_single(number).into()),
-            Cast::Whole | Cast::Truth if number.is_nan() => (
-                RunErrorKind::MissingValue,
-                "missing value (null); the model's signature has integers or truth values here",
-            ),
+            Cast::Whole | Cast::Truth if number.is_nan() => MISSING,
             Cast::Whole if number.fract() == 0.0 => return Ok(number),
             Cast::Truth if number == 0.0 || number == 1.0 => return Ok(number),
             Cast::Whole => (
                 RunErrorKind::ValueOutOfRange,
                 "expected a whole number, by the model's signature",
             ),
-            Cast::Truth => (
-                RunErrorKind::ValueOutOfRange,
-                "expected true or false, by the model's signature",
-            ),
+            Cast::Truth => NO_TRUTH,
         };
-        let unnamed = String::new();
-        let name = self.names.get(column).unwrap_or(&unnamed);
-        Err(RunError::new(
-            kind,
-            format!("row {row}, column {name}: {what}"),
-        ))
+        Err(self.error(row, column, wrong))
+    }
+
+    /// Returns categories that are truth values as their digits: those of JSON are digits, a table of CSV has words.
+    fn truths(&self, column: usize, texts: &ByteStrings) -> Result<ByteStrings, RunError> {
+        let mut cast = ByteStrings::new();
+        for row in 0..texts.len() {
+            cast.push(match texts.get_present(row) {
+                Some(b"1" | b"True" | b"TRUE" | b"true") => b"1",
+                Some(b"0" | b"False" | b"FALSE" | b"false") => b"0",
+                Some(_) => return Err(self.error(row, column, NO_TRUTH)),
+                None => return Err(self.error(row, column, MISSING)),
+            });
+        }
+        Ok(cast)
+    }
+
+    fn error(&self, row: usize, column: usize, (kind, what): (RunErrorKind, &str)) -> RunError {
+        let name = self.names.get(column).map_or("", String::as_str);
+        RunError::new(kind, format!("row {row}, column {name}: {what}"))
     }
 }
 
@@ -78,19 +97,6 @@ impl Casting {
 enum Owned {
     Numbers(Vec<f64>),
     Text(ByteStrings),
-}
-
-/// Returns categories with the digit in place of each word that a table of CSV has for a truth value.
-fn truths(texts: &ByteStrings) -> ByteStrings {
-    let mut cast = ByteStrings::new();
-    for row in 0..texts.len() {
-        cast.push_optional(match texts.get_present(row) {
-            Some(b"True" | b"TRUE" | b"true") => Some(b"1"),
-            Some(b"False" | b"FALSE" | b"false") => Some(b"0"),
-            other => other,
-        });
-    }
-    cast
 }
 
 impl Estimator for Casting {
@@ -143,7 +149,7 @@ impl Estimator for Casting {
                 cast.map(|cast| Some(Owned::Numbers(cast)))
             }
             Column::Text(texts) if self.casts.get(column) == Some(&Cast::Truth) => {
-                Ok(Some(Owned::Text(truths(texts))))
+                Ok(Some(Owned::Text(self.truths(column, texts)?)))
             }
             Column::Text(_) => Ok(None),
         });

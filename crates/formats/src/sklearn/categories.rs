@@ -2,11 +2,17 @@
 
 use coracle_estimators::{Categories, Category};
 use coracle_model::LoadError;
-use coracle_pickle::{Array, DTypeKind, Node, NodeId};
+use coracle_pickle::{Array, DTypeKind, Graph, Node, NodeId};
 
 use super::dates;
 use super::fitted::Fitted;
 use crate::numbers;
+
+/// Tells whether a value is pandas' NA, by the names that it has had.
+pub(super) fn is_na(node: &Node) -> bool {
+    let names = ["pandas._libs.missing.NA", "pandas.NA"];
+    matches!(node, Node::Global(name) if names.contains(name))
+}
 
 /// Returns the categories of each column, from attribute `categories_`.
 ///
@@ -102,7 +108,7 @@ fn object(fitted: &Fitted<'_>, id: NodeId) -> Option<Category> {
     if let Some(text) = fitted.graph.string(id) {
         return Some(Category::Text(text));
     }
-    if is_missing(fitted, id) {
+    if is_missing(fitted.graph, id) {
         return Some(Category::Missing);
     }
     let date = || dates::object(fitted, id).map(Category::Date);
@@ -110,12 +116,12 @@ fn object(fitted: &Fitted<'_>, id: NodeId) -> Option<Category> {
 }
 
 /// Tells whether a value is `None`, NaN or pandas' NA or NaT.
-pub(super) fn is_missing(fitted: &Fitted<'_>, id: NodeId) -> bool {
-    match fitted.graph.node(id) {
+pub(super) fn is_missing(graph: &Graph, id: NodeId) -> bool {
+    match graph.node(id) {
         Node::None => true,
-        Node::Global(name) => *name == "pandas._libs.missing.NA",
+        node @ Node::Global(_) => is_na(node),
         Node::Object(object) => object.class.starts_with("pandas._libs.tslibs.nattype."),
-        _ => fitted.graph.float(id).is_some_and(f64::is_nan),
+        _ => graph.float(id).is_some_and(f64::is_nan),
     }
 }
 

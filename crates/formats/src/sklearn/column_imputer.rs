@@ -35,7 +35,7 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     let indicators = indicator_columns(fitted)?;
     let mut columns = Vec::with_capacity(n_features);
     let fills_nan = fitted.number("missing_values").is_ok_and(f64::is_nan);
-    let fills_none = is_none(fitted, fitted.require("missing_values")?);
+    let marked = fitted.graph.node(fitted.require("missing_values")?);
     let mut nones = Vec::with_capacity(n_features);
     let mut n_left = 0_usize;
     for (column, &id) in statistics.objects().unwrap_or_default().iter().enumerate() {
@@ -55,7 +55,15 @@ pub(super) fn convert(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         // `None` is not NaN: where what comes after knows it, it went through in training.
         imputed.keeps_missing =
             fills_nan && none == NoneIs::Known || imputed.fill == Some(Fill::Missing);
-        nones.push(if fills_none { NoneIs::Known } else { none });
+        nones.push(match marked {
+            Node::None => NoneIs::Known,
+            // It marks `None`, too; whether there is any among numbers is not known.
+            node if categories::is_na(node) => match imputed.kind {
+                ColumnKind::Text => NoneIs::Known,
+                _ => none.max(NoneIs::Untold),
+            },
+            _ => none,
+        });
         n_left = n_left.saturating_add(usize::from(imputed.fill.is_some()));
         if imputed.fill.is_none() && indicators.contains(&column) {
             return Err(fitted.unsupported(
@@ -113,7 +121,7 @@ fn imputed_column(
 
 fn marker(fitted: &Fitted<'_>) -> Result<Marker, LoadError> {
     let id = fitted.require("missing_values")?;
-    if categories::is_missing(fitted, id) {
+    if categories::is_missing(fitted.graph, id) {
         return Ok(Marker::Missing);
     }
     if let Some(text) = fitted.graph.string(id) {

@@ -107,7 +107,7 @@ fn groupings(
     }
     let read = mappings.iter().zip(lists).zip(missing);
     let read = read.map(|((&mapping, list), missing)| {
-        if categories::is_missing(fitted, mapping) {
+        if categories::is_missing(fitted.graph, mapping) {
             return Ok(None);
         }
         let places = counts(fitted, mapping).map(|mut places| {
@@ -150,7 +150,7 @@ fn dropped(fitted: &Fitted<'_>, n_columns: usize) -> Result<Vec<Option<usize>>, 
             .iter()
             .map(|&id| match fitted.graph.int(id) {
                 Some(index) => usize::try_from(index).ok().map(Some),
-                None => categories::is_missing(fitted, id).then_some(None),
+                None => categories::is_missing(fitted.graph, id).then_some(None),
             })
             .collect(),
         None => array.to_i64s().and_then(|indices| {

@@ -4,7 +4,7 @@ use coracle_model::{ColumnSpec, LoadError, LoadErrorKind};
 use coracle_pickle::{Array, Graph, Node, NodeId, Object};
 
 use super::Version;
-use super::nones::{self, NoneIs};
+use super::nones::{Knowing, NoneIs};
 use super::older_columns;
 use super::sparsity::Layout;
 
@@ -25,8 +25,8 @@ pub(crate) struct Fitted<'g> {
     pub(crate) taken: Vec<ColumnSpec>,
     /// What `None` is to what reads each column that this one gives; empty where nothing does that tells it from NaN.
     pub(crate) none_after: Vec<NoneIs>,
-    /// Whether any encoder in the file has `None` among its categories.
-    pub(crate) knows_none: bool,
+    /// The values of the file that hold an encoder that has `None` among its categories.
+    pub(crate) knowing: Knowing,
     /// The number of its columns as what is around it tells it, for estimators whose file does not.
     pub(crate) width: Option<usize>,
     /// The number of columns that the estimator after this one takes.
@@ -56,7 +56,7 @@ impl<'g> Fitted<'g> {
             place: String::new(),
             taken: Vec::new(),
             none_after: Vec::new(),
-            knows_none: nones::are_known(graph),
+            knowing: Knowing::of(graph),
             width: None,
             width_after: None,
             feeds_numbers: false,
@@ -92,7 +92,7 @@ impl<'g> Fitted<'g> {
             place,
             taken: Vec::new(),
             none_after: Vec::new(),
-            knows_none: self.knows_none,
+            knowing: self.knowing.clone(),
             width: None,
             width_after: None,
             feeds_numbers: false,

@@ -50,6 +50,7 @@ fn handed<'g>(fitted: &Fitted<'g>) -> Result<Vec<Fitted<'g>>, LoadError> {
     }
     match fitted.short_class() {
         "TransformedTargetRegressor" => within("regressor_"),
+        // All get the same table, and to look for names in boosted trees takes reading them: the first tells for the others.
         "CalibratedClassifierCV" => parts_of(fitted, "calibrated_classifiers_"),
         "_CalibratedClassifier" if fitted.attr("estimator").is_some() => within("estimator"),
         "_CalibratedClassifier" => within("base_estimator"),
@@ -71,7 +72,15 @@ fn parts_of<'g>(fitted: &Fitted<'g>, list: &str) -> Result<Vec<Fitted<'g>>, Load
         return Ok(Vec::new());
     }
     let items = ensembles::items(fitted, list)?.iter();
-    let parts = items.enumerate();
-    let part = |(index, &id)| fitted.part(id, &format!("{list}[{index}]"));
-    parts.map(part).collect()
+    let mut parts = Vec::new();
+    let mut has_boosted = false;
+    for (index, &id) in items.enumerate() {
+        let part = fitted.part(id, &format!("{list}[{index}]"))?;
+        let is_boosted = boosted::is_known(part.class());
+        if !(is_boosted && has_boosted) {
+            parts.push(part);
+        }
+        has_boosted |= is_boosted;
+    }
+    Ok(parts)
 }

@@ -1,6 +1,7 @@
 //! What becomes of `None` in a table: an imputer of NaN leaves it, and an encoder behind may have it among its categories.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use coracle_pickle::{Graph, Node, NodeId};
 
@@ -28,12 +29,44 @@ pub(crate) enum NoneIs {
     Known,
 }
 
-/// Tells whether any encoder in a file has `None` among its categories.
-pub(super) fn are_known(graph: &Graph) -> bool {
-    graph.ids().any(|id| knows_none(graph, id))
+/// The values of a file that hold an encoder that knows `None`, however deep, and these encoders themselves.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Knowing(Arc<HashSet<NodeId>>);
+
+impl Knowing {
+    /// Finds them, in one pass over the file.
+    pub(super) fn of(graph: &Graph) -> Self {
+        let mut told = HashMap::new();
+        let mut open: Vec<NodeId> = graph
+            .ids()
+            .filter(|&id| knows_none(graph, id, &mut told))
+            .collect();
+        if open.is_empty() {
+            return Self::default();
+        }
+        let mut holders: Vec<(NodeId, NodeId)> = Vec::new();
+        for holder in graph.ids() {
+            each_held(graph, holder, |id| {
+                if may_hold(graph.node(id)) {
+                    holders.push((id, holder));
+                }
+            });
+        }
+        holders.sort_unstable();
+        let mut knowing: HashSet<NodeId> = open.iter().copied().collect();
+        while let Some(held) = open.pop() {
+            let start = holders.partition_point(|&(id, _)| id < held);
+            let of_held = holders.iter().skip(start).take_while(|(id, _)| *id == held);
+            open.extend(
+                of_held.filter_map(|&(_, holder)| knowing.insert(holder).then_some(holder)),
+            );
+        }
+        Self(Arc::new(knowing))
+    }
 }
 
-fn knows_none(graph: &Graph, id: NodeId) -> bool {
+/// Tells whether an estimator is an encoder that knows `None`; `told` is what is known of lists and arrays.
+fn knows_none(graph: &Graph, id: NodeId, told: &mut HashMap<(NodeId, bool), bool>) -> bool {
     let is_encoder = |class| ENCODERS.contains(&class);
     if !graph
         .object(id)
@@ -41,81 +74,96 @@ fn knows_none(graph: &Graph, id: NodeId) -> bool {
     {
         return false;
     }
-    let lists = graph.attr(id, "categories_").and_then(|id| graph.list(id));
-    let mut lists = lists.unwrap_or_default().iter();
-    lists.any(|&categories| has_none(graph, categories))
+    let learns = learns(graph, id);
+    let Some(list) = graph.attr(id, "categories_") else {
+        return false;
+    };
+    if let Some(&knows) = told.get(&(list, learns)) {
+        return knows;
+    }
+    let mut arrays = graph.list(list).unwrap_or_default().iter();
+    let knows = arrays.any(|&array| {
+        let of_array = || is_known(graph, array, learns);
+        *told.entry((array, learns)).or_insert_with(of_array)
+    });
+    told.insert((list, learns), knows);
+    knows
 }
 
-fn has_none(graph: &Graph, categories: NodeId) -> bool {
+/// Tells whether the categories of an encoder are those that it met.
+fn learns(graph: &Graph, encoder: NodeId) -> bool {
+    let given = graph.attr(encoder, "categories");
+    let given = given.and_then(|id| graph.string(id));
+    given.is_some_and(|given| given == "auto")
+}
+
+/// Tells whether `None` is one of `categories`, which an encoder behind an imputer of NaN has learnt or not: a NaN that it learnt was
+/// `None` before, as a table of texts that pandas makes between them has NaN for it.
+fn is_known(graph: &Graph, categories: NodeId, learns: bool) -> bool {
     let array = graph.array(categories);
     let ids = array.and_then(|array| array.objects()).unwrap_or_default();
-    let is_none = |&id: &NodeId| matches!(graph.node(id), Node::None);
-    ids.iter().any(is_none)
+    let is_it = |&id: &NodeId| {
+        matches!(graph.node(id), Node::None) || learns && categories::is_missing(graph, id)
+    };
+    ids.iter().any(is_it)
 }
 
 /// Returns what `None` is to each column of an encoder.
-///
-/// A NaN that it learnt behind an imputer of NaN was `None` before: a table of texts that pandas makes between them has NaN for it.
 pub(super) fn of_encoder(fitted: &Fitted<'_>) -> Vec<NoneIs> {
-    let graph = fitted.graph;
-    let learns = fitted.text("categories").is_ok_and(|given| given == "auto");
-    let knows =
-        |categories| has_none(graph, categories) || learns && has_missing(fitted, categories);
+    let learns = learns(fitted.graph, fitted.id);
     let lists = fitted
         .attr("categories_")
-        .and_then(|lists| graph.list(lists));
+        .and_then(|lists| fitted.graph.list(lists));
     let lists = lists.unwrap_or_default().iter();
-    let nones = lists.map(|&categories| match knows(categories) {
-        true => NoneIs::Known,
-        false => NoneIs::Unseen,
-    });
+    let nones = lists.map(
+        |&categories| match is_known(fitted.graph, categories, learns) {
+            true => NoneIs::Known,
+            false => NoneIs::Unseen,
+        },
+    );
     nones.collect()
 }
 
-fn has_missing(fitted: &Fitted<'_>, categories: NodeId) -> bool {
-    let array = fitted.graph.array(categories);
-    let ids = array.and_then(|array| array.objects()).unwrap_or_default();
-    ids.iter().any(|&id| categories::is_missing(fitted, id))
-}
-
 /// Returns what `None` is to the `n_features` columns of an estimator that does not say it of each: what cannot be told where an
-/// encoder that knows it is a part of it, however deep.
+/// encoder that knows it is a part of it, however deep, or may read what it gives.
 pub(super) fn beneath(fitted: &Fitted<'_>, n_features: usize) -> Vec<NoneIs> {
-    match fitted.knows_none && reaches_encoder(fitted.graph, fitted.id) {
+    let mut after = fitted.none_after.iter();
+    let may_hand_on = after.any(|none| *none >= NoneIs::Untold);
+    match may_hand_on || fitted.knowing.0.contains(&fitted.id) {
         true => vec![NoneIs::Untold; n_features],
         false => Vec::new(),
     }
 }
 
-fn reaches_encoder(graph: &Graph, from: NodeId) -> bool {
-    let (mut seen, mut open) = (HashSet::from([from]), vec![from]);
-    while let Some(id) = open.pop() {
-        if knows_none(graph, id) {
-            return true;
+fn may_hold(node: &Node) -> bool {
+    matches!(
+        node,
+        Node::List(_)
+            | Node::Tuple(_)
+            | Node::Set(_)
+            | Node::Dict(_)
+            | Node::Array(_)
+            | Node::Object(_)
+    )
+}
+
+fn each_held(graph: &Graph, holder: NodeId, mut visit: impl FnMut(NodeId)) {
+    match graph.node(holder) {
+        Node::List(items) | Node::Tuple(items) | Node::Set(items) => {
+            items.iter().copied().for_each(visit);
         }
-        let mut visit = |id: NodeId| {
-            if seen.insert(id) {
-                open.push(id);
-            }
-        };
-        match graph.node(id) {
-            Node::List(items) | Node::Tuple(items) | Node::Set(items) => {
-                items.iter().copied().for_each(&mut visit);
-            }
-            Node::Dict(entries) => entries.iter().for_each(|&(_, value)| visit(value)),
-            Node::Array(array) => {
-                let ids = array.objects().unwrap_or_default();
-                ids.iter().copied().for_each(&mut visit);
-            }
-            Node::Object(object) => {
-                let held = object.args.iter().chain(object.elements()).copied();
-                let entries = object.entries().iter().map(|&(_, value)| value);
-                held.chain(object.state).chain(entries).for_each(&mut visit);
-            }
-            _ => {}
+        Node::Dict(entries) => entries.iter().for_each(|&(_, value)| visit(value)),
+        Node::Array(array) => {
+            let ids = array.objects().unwrap_or_default();
+            ids.iter().copied().for_each(visit);
         }
+        Node::Object(object) => {
+            let held = object.args.iter().chain(object.elements()).copied();
+            let entries = object.entries().iter().map(|&(_, value)| value);
+            held.chain(object.state).chain(entries).for_each(visit);
+        }
+        _ => {}
     }
-    false
 }
 
 /// Puts into `all` what `None` is to some of its columns, by what else reads them, too.

@@ -4,10 +4,10 @@ use coracle_estimators::{ImputerSpec, MissingMarker, Scaler, ScalerStep, SimpleI
 use coracle_model::{Accepts, LoadError};
 use coracle_pickle::{Array, Node};
 
-use super::column_imputer;
 use super::convert::Part;
 use super::fitted::Fitted;
 use super::nones::NoneIs;
+use super::{categories, column_imputer};
 
 /// Converts a standard scaler.
 pub(super) fn standard_scaler(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
@@ -120,6 +120,8 @@ pub(super) fn simple_imputer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     Ok(match fitted.graph.node(marker) {
         // It is for an imputer of NaN before this one to leave `None` to it.
         Node::None => part.with_nones(vec![NoneIs::Known; n_features]),
+        // In a table of floats, which alone may be marked by NA, there is no `None`, in one of objects there may be.
+        node if categories::is_na(node) => part.with_nones(vec![NoneIs::Untold; n_features]),
         _ => part,
     })
 }
@@ -157,7 +159,7 @@ pub(super) fn missing_marker(fitted: &Fitted<'_>) -> Result<MissingMarker, LoadE
         Some(number) if number.is_nan() => Ok(MissingMarker::Nan),
         Some(number) => Ok(MissingMarker::Number(number)),
         // Numbers that pandas holds may be marked missing by its NA.
-        None if super::categories::is_missing(fitted, id) => Ok(MissingMarker::Nan),
+        None if categories::is_missing(fitted.graph, id) => Ok(MissingMarker::Nan),
         None => Err(fitted.unsupported("missing_values other than numbers are not supported")),
     }
 }

@@ -12,9 +12,12 @@ use serde_json::Value;
 use crate::client::send;
 use crate::fixture::{config, start_with};
 
-/// What MLflow's server takes and Coracle refuses: a data frame whose values are lists, an input that a graph of tensors does not have, and a list in
-/// an object for a graph's column.
-const REFUSED: [(&str, &str); 3] = [
+/// What MLflow's server takes and Coracle refuses: a data frame whose values are lists, an input that a graph of tensors does not have, a list in
+/// an object for a graph's column, and what is no truth value, of which MLflow makes one.
+const REFUSED: [(&str, &str); 6] = [
+    ("catboost_truths", "[[null, 60.5]]"),
+    ("catboost_truths", "[[7, 60.5]]"),
+    ("catboost_truths", "[[\"yes\", 60.5]]"),
     ("onnx_two_tensors", "{\"dataframe_split\""),
     ("onnx_two_tensors", "\"c\": [[1]]"),
     ("onnx_column_tensors", "{\"instances\": [{\"age\": [30]"),
@@ -133,7 +136,7 @@ fn bodies_are_answered_as_mlflows_server_answers_them() {
             }
         }
     }
-    assert_eq!(n_same, 59);
+    assert_eq!(n_same, 60);
     let expected = MORE.iter().flat_map(|(models, body)| {
         let of_model = |model: &'static str| (model, *body);
         models.iter().copied().map(of_model)
