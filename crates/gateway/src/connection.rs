@@ -181,7 +181,7 @@ impl Handler {
         let found = scope.find(&table, &head.method, path);
         let asked = found.as_ref().ok().and_then(Route::model);
         let split = scope.route(&table, asked);
-        let is_held = hold::awaited(&table, &scope, &found).is_some();
+        let is_held = hold::awaited(&table, &scope, (&head.method, &found)).is_some();
         if is_held || split.is_some_and(|split| experiment::may_forward(&table, split)) {
             return None;
         }

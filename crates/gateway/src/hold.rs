@@ -1,14 +1,15 @@
 //! Requests for services of which nothing is there yet, as after a restart: each waits for its own service, whatever becomes of the others.
 //!
-//! The table says which services those are, and until when they are waited for. Questions about how a model stands are answered at once.
+//! The table says which services those are, and until when they are waited for. What needs no model is answered at once: whether the server is alive, and
+//! how a model stands.
 
 use std::time::Duration;
 
 use coracle_base::Code;
-use coracle_serving::{Coming, ModelTable};
-use hyper::Response;
+use coracle_serving::{Coming, ComingKind, ModelTable, ServiceId};
 use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
+use hyper::{Method, Response};
 
 use crate::body::ReplyBody;
 use crate::connection::{Answered, Handler, Seen};
@@ -22,19 +23,26 @@ use crate::trace::Trace;
 /// Returns what a request waits for.
 pub(crate) fn awaited<'t>(
     table: &'t ModelTable,
-    scope: &Scope,
-    found: &Result<Route<'_>, NoRoute>,
-) -> Option<&'t Coming> {
-    let found = found.as_ref().ok();
-    if !table.has_coming() || found.is_some_and(Route::asks_how_it_stands) {
+    scope: &'t Scope,
+    (method, found): (&Method, &Result<Route<'_>, NoRoute>),
+) -> Option<(&'t ServiceId, &'t Coming)> {
+    if !table.has_coming() {
         return None;
     }
-    scope.coming(table, found.and_then(Route::model))
+    match found {
+        Ok(route) => scope.coming(table, Some(route.needs()?)),
+        // Programs answer at paths of their own; what only reads there may ask whether they are alive.
+        Err(_) if method == Method::GET || method == Method::HEAD => None,
+        Err(_) => {
+            let coming = scope.coming(table, None);
+            coming.filter(|(_, one)| one.kind == ComingKind::Programs)
+        }
+    }
 }
 
-/// Returns why a model does not answer yet.
-pub(crate) fn not_there_yet(name: &str, coming: &Coming) -> Failure {
-    let shown: String = name.chars().take(128).collect();
+/// Returns why a service does not answer yet.
+pub(crate) fn not_there_yet(id: &ServiceId, coming: &Coming) -> Failure {
+    let shown: String = id.name.chars().take(128).collect();
     let message = match &coming.failure {
         None => format!("model '{shown}' is being loaded"),
         Some(why) => format!("model '{shown}' is not loaded yet: {why}"),
@@ -55,9 +63,8 @@ impl Handler {
         let awaited = |table: &ModelTable| {
             let (scope, path) = Scope::of(table, head);
             let found = scope.find(table, &head.method, path);
-            let name = found.as_ref().ok().and_then(Route::model);
-            let name = scope.name_or(name.unwrap_or_default()).to_owned();
-            awaited(table, &scope, &found).map(|coming| (name, coming.clone()))
+            let (id, coming) = awaited(table, &scope, (&head.method, &found))?;
+            Some((id.clone(), coming.clone()))
         };
         let held = self.wait_for(terms.timeout, started, awaited).await;
         let failure = match held {
@@ -86,7 +93,7 @@ impl Handler {
         &self,
         timeout: Option<Duration>,
         started: Duration,
-        awaited: impl Fn(&ModelTable) -> Option<(String, Coming)>,
+        awaited: impl Fn(&ModelTable) -> Option<(ServiceId, Coming)>,
     ) -> Result<Duration, Failure> {
         let clock = self.shared.clock.as_ref();
         let allowed = self.calls.request_timeout;
@@ -94,12 +101,12 @@ impl Handler {
         let last = started.saturating_add(allowed);
         let mut taken = started;
         loop {
-            let Some((name, coming)) = awaited(&self.calls.table.load()) else {
+            let Some((id, coming)) = awaited(&self.calls.table.load()) else {
                 return Ok(taken);
             };
             let now = clock.monotonic();
             if now >= coming.until {
-                return Err(not_there_yet(&name, &coming));
+                return Err(not_there_yet(&id, &coming));
             }
             if now >= last {
                 return Err(too_late(allowed));
@@ -109,7 +116,7 @@ impl Handler {
             let changed = self.calls.table.until(is_other);
             tokio::select! {
                 changed = tokio::time::timeout(left, changed) => drop(changed),
-                () = self.draining() => return Err(not_there_yet(&name, &coming)),
+                () = self.draining() => return Err(not_there_yet(&id, &coming)),
             }
             taken = clock.monotonic();
         }

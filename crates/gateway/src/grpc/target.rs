@@ -12,10 +12,11 @@ use coracle_protocol::grpc::inference::ModelMetadataRequest;
 use coracle_protocol::grpc::tensorflow::ModelSpec;
 use coracle_protocol::grpc::{FrameHead, InferHead, PREFIX_BYTES, decode, frame_followed};
 use coracle_protocol::tfs::{self, Question, SpecHead};
-use coracle_serving::{ModelTable, ServedModel};
+use coracle_serving::{Coming, ComingKind, ModelTable, ServedModel};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 
+use super::flows::SELDON;
 use super::services::{INFER, INFERENCE, MODEL_STATUS, PREDICTION, is_streaming};
 use super::{compression_of, expanded, failure, timeout_of};
 use crate::body::RequestBody;
@@ -114,15 +115,11 @@ impl Handler {
         };
         let awaited = |table: &ModelTable| {
             let (scope, path) = Scope::of_call(table, head);
-            if asks_how_it_stands(path) {
-                return None;
-            }
             let in_message = || name_in(path, message.clone()?);
             let in_headers = name_in_headers(&head.headers).map(str::to_owned);
             let name = in_headers.or_else(in_message);
-            let coming = scope.coming(table, name.as_deref())?.clone();
-            let name = scope.name_or(name.as_deref().unwrap_or_default());
-            Some((name.to_owned(), coming))
+            let (id, coming) = scope.coming(table, name.as_deref())?;
+            waits_for(path, coming).then(|| (id.clone(), coming.clone()))
         };
         let timeout = timeout_of(&head.headers)?;
         self.wait_for(timeout, started, awaited).await
@@ -308,9 +305,24 @@ const NAMING: [&str; 6] = [
     "ModelStatistics",
 ];
 
+/// The methods of Seldon's service, all of which need the deployment's models.
+const DEPLOYED: [&str; 4] = ["Predict", "SendFeedback", "ModelMetadata", "GraphMetadata"];
+
+/// How the paths of the services begin that are known here.
+const KNOWN: [&str; 4] = ["/inference.", "/grpc.", "/tensorflow.serving.", SELDON];
+
 /// Tells whether a method asks how a model stands: that is told at once, whatever it is.
 fn asks_how_it_stands(path: &str) -> bool {
     path == MODEL_STATUS || path.strip_prefix(INFERENCE) == Some("ModelReady")
+}
+
+/// Tells whether a method waits for a service that is not there yet: those do that need a model, Seldon's too, and those that only programs can know.
+fn waits_for(path: &str, coming: &Coming) -> bool {
+    let of_deployment = path.strip_prefix(SELDON);
+    let needs_model = names_a_model(path) && !asks_how_it_stands(path)
+        || of_deployment.is_some_and(|method| DEPLOYED.contains(&method));
+    let is_known = KNOWN.iter().any(|packages| path.starts_with(packages));
+    needs_model || coming.kind == ComingKind::Programs && !is_known
 }
 
 fn names_a_model(path: &str) -> bool {

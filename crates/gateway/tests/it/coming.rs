@@ -8,7 +8,9 @@ use std::time::Duration;
 use coracle_gateway::Limits;
 use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{ModelReadyRequest, ModelReadyResponse};
-use coracle_serving::{Coming, LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId};
+use coracle_serving::{
+    Coming, ComingKind, LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId,
+};
 use serde_json::Value;
 
 use crate::client::{Answer, connect, read_answer, send, write_request};
@@ -50,6 +52,7 @@ fn id(name: &str) -> ServiceId {
 
 fn until(until: Duration) -> Coming {
     Coming {
+        kind: ComingKind::Models,
         until,
         failure: None,
     }
@@ -231,9 +234,98 @@ fn how_it_stands_is_told_at_once() {
     );
 }
 
+/// Nobody who asks whether the server is alive, or for what is not there, waits for a model.
+#[test]
+fn what_needs_no_model_is_answered_at_once() {
+    let server = start(until(HOUR));
+    for (path, status) in [
+        ("/", 200),
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/v2/health/live", 200),
+        ("/v2/health/ready", 200),
+        ("/health/ping", 200),
+        ("/metrics", 200),
+        ("/v2", 200),
+        ("/v1/models", 200),
+        ("/v2/models", 200),
+        ("/v2/models/stats", 200),
+        ("/api/v1.0/doc/", 200),
+        ("/shadow", 404),
+        ("/experiments/e", 404),
+        ("/nothing/there", 404),
+    ] {
+        let mut by_host = connect(server.address);
+        let head = format!("GET {path} HTTP/1.1\r\nhost: late.ml.example.com\r\n\r\n");
+        by_host.write_all(head.as_bytes()).unwrap();
+        let answer = read_answer(&mut by_host, false).unwrap();
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        for prefix in ["/serving/ml/late", "/seldon/ml/late"] {
+            let answer = ask(&server, ("GET", &format!("{prefix}{path}"), ""));
+            assert_eq!(answer.status, status, "{prefix}{path}: {}", answer.body);
+        }
+    }
+    for path in ["/nothing/there", "/v2/repository/index"] {
+        let answer = ask(&server, ("POST", &format!("/serving/ml/late{path}"), "{}"));
+        assert!(
+            [200, 404].contains(&answer.status),
+            "{path}: {}",
+            answer.body
+        );
+    }
+    for (path, status) in [
+        ("/inference.GRPCInferenceService/ServerLive", 0),
+        ("/inference.GRPCInferenceService/ServerReady", 0),
+        ("/inference.GRPCInferenceService/ServerMetadata", 0),
+        ("/inference.GRPCInferenceService/RepositoryIndex", 0),
+        ("/inference.GRPCInferenceService/Nothing", 12),
+        ("/grpc.health.v1.Health/Check", 0),
+        ("/seldon.protos.Seldon/Nothing", 12),
+        ("/nothing.There/Nothing", 12),
+    ] {
+        let answer = grpc::call(&server, path, &[("seldon", "late")], frame_of_nothing());
+        assert_eq!(answer.status, status, "{path}: {}", answer.message);
+    }
+}
+
+/// A message without fields.
+fn frame_of_nothing() -> Vec<u8> {
+    vec![0; 5]
+}
+
+/// Programs answer at paths that nobody else knows.
+#[test]
+fn the_paths_of_a_program_wait_for_it() {
+    let late = Coming {
+        kind: ComingKind::Programs,
+        ..until(Duration::ZERO)
+    };
+    let server = start(late);
+    let place = |path: &str| format!("/serving/ml/late{path}");
+    for (method, path, status) in [
+        ("POST", "/v1/chat/completions", 503),
+        ("PUT", "/anything", 503),
+        ("GET", "/anything", 404),
+        ("GET", "/healthz", 200),
+    ] {
+        let answer = ask(&server, (method, &place(path), ""));
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+    }
+    let deployment = [("seldon", "late")];
+    for (path, status) in [
+        ("/my.Own/Method", 14),
+        ("/inference.GRPCInferenceService/ServerLive", 0),
+        ("/grpc.health.v1.Health/Check", 0),
+    ] {
+        let answer = grpc::call(&server, path, &deployment, frame_of_nothing());
+        assert_eq!(answer.status, status, "{path}: {}", answer.message);
+    }
+}
+
 #[test]
 fn what_does_not_come_says_why() {
     let failed = |until| Coming {
+        kind: ComingKind::Models,
         until,
         failure: Some("late-1 failed: no such file".to_owned()),
     };
@@ -291,6 +383,26 @@ fn who_waits_does_not_keep_the_server() {
     let answer = read_answer(&mut stream, false);
     assert!(answer.is_none_or(|answer| answer.status == 503));
     assert_eq!(server.wait().n_connections_cut, 0);
+}
+
+/// A graph is found by no model's name, so it takes none away and keeps nobody waiting, neither before it is there nor then.
+#[test]
+fn a_graph_that_comes_does_not_change_what_a_name_means() {
+    let graph = |until| Coming {
+        kind: ComingKind::Graph,
+        ..until
+    };
+    let server = start(graph(until(HOUR)));
+    let answer = ask(&server, ("POST", "/invocations", V1));
+    let told = r#"{"predictions":[3.0]}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (200, told));
+    let answer = ask(&server, ("POST", "/v1/models/late:predict", V1));
+    assert_eq!(answer.status, 404, "{}", answer.body);
+    server
+        .table
+        .store(table(Some(graph(until(Duration::ZERO)))));
+    let answer = ask(&server, ("POST", ASKED[1].1, V1));
+    assert_eq!(answer.status, 503, "{}", answer.body);
 }
 
 /// A name of which there may be two is nobody's until both are there.
