@@ -5,11 +5,15 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_base::SystemClock;
 use coracle_gateway::Limits;
 use coracle_protocol::grpc::frame;
-use coracle_protocol::grpc::inference::{ModelReadyRequest, ModelReadyResponse};
+use coracle_protocol::grpc::inference::{
+    ModelReadyRequest, ModelReadyResponse, ModelStreamInferResponse,
+};
 use coracle_serving::{
-    Coming, ComingKind, LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId,
+    Backends, Coming, ComingKind, Endpoints, LoadPhases, LoadedModel, ModelTable, RevisionId,
+    RevisionLog, Route, ServedModel, ServiceId,
 };
 use serde_json::Value;
 
@@ -18,6 +22,7 @@ use crate::fixture::{Running, config, start_with, sum_model};
 use crate::grpc;
 use crate::routes::JSON;
 use crate::tfs_grpc::{PREDICTION, STATUS, row_of, spec};
+use crate::upstream::Upstream;
 
 const INFERENCE: &str = "/inference.GRPCInferenceService/";
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -165,7 +170,11 @@ fn calls() -> Vec<(String, Vec<(&'static str, &'static str)>, Vec<u8>)> {
     let deployment = vec![("seldon", "late")];
     vec![
         (format!("{INFERENCE}ModelInfer"), vec![], infer()),
-        (format!("{INFERENCE}ModelStreamInfer"), vec![], infer()),
+        (
+            format!("{INFERENCE}ModelStreamInfer"),
+            vec![("triton_grpc_error", "true")],
+            infer(),
+        ),
         (format!("{PREDICTION}Predict"), vec![], predict()),
         (
             format!("{INFERENCE}ModelInfer"),
@@ -383,6 +392,114 @@ fn who_waits_does_not_keep_the_server() {
     let answer = read_answer(&mut stream, false);
     assert!(answer.is_none_or(|answer| answer.status == 503));
     assert_eq!(server.wait().n_connections_cut, 0);
+}
+
+/// Whoever waits for the head of an answer before he sends is not kept by what others wait for.
+#[test]
+fn a_stream_begins_whatever_its_messages_wait_for() {
+    let mut config = config(Limits {
+        body_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    });
+    config.n_workers = 1;
+    let server = start_with(config, |_| table(Some(until(HOUR))));
+    let path = format!("{INFERENCE}ModelStreamInfer");
+    let mut has_begun = false;
+    // A message that does not end.
+    let answer = grpc::begin(&server, &path, &[0; 3], || has_begun = true);
+    assert_eq!((has_begun, answer.status), (true, 4), "{}", answer.message);
+    // Each message waits for its own model.
+    let server = start(until(Duration::ZERO));
+    let messages = ["there", "late", "there"].map(|name| frame(&grpc::row(name, [1.0, 2.0])));
+    let answer = grpc::call(&server, &path, &[], messages.concat());
+    assert_eq!(answer.status, 0, "{}", answer.message);
+    let answers: Vec<ModelStreamInferResponse> = answer.messages();
+    let told = answers.iter().map(|one| one.error_message.as_str());
+    let told: Vec<&str> = told.collect();
+    assert_eq!(told, ["", "model 'late' is being loaded", ""]);
+}
+
+/// What a caller waited for its service is part of the time that it waits for its answer.
+#[test]
+fn the_time_that_is_left_is_what_the_answer_may_take() {
+    let upstream = Upstream::start();
+    let programs = Arc::new(Backends::default());
+    programs.set(&[Endpoints::from(upstream.address)]);
+    let forwarded = |timeout| {
+        let log = RevisionLog::none(Arc::new(SystemClock::new()));
+        let revision = RevisionId {
+            namespace: "ml".to_owned(),
+            name: "r".to_owned(),
+        };
+        let model = ServedModel::unloaded("late".to_owned(), 2)
+            .with_revision(&revision, log, Box::new(|| ()))
+            .with_backends(Arc::clone(&programs))
+            .with_timeout(timeout);
+        let route = Arc::new(Route::single(Arc::new(model)));
+        ModelTable::from_routes([(id("late"), route)].into()).with_coming(BTreeMap::new())
+    };
+    for (sent, own, most) in [
+        (Some("50"), None, Some(50.0)),
+        (None, None, Some(60.0)),
+        (Some("50"), Some(HOUR), Some(50.0)),
+        // Its own time begins once it takes the request.
+        (None, Some(HOUR), None),
+    ] {
+        let server = start(until(HOUR));
+        let mut stream = connect(server.address);
+        let timeout = sent.map(|sent| ("x-request-timeout", sent));
+        let headers: Vec<_> = timeout.into_iter().chain([JSON]).collect();
+        let (method, path, body) = ASKED[0];
+        write_request(&mut stream, method, path, &headers, body.as_bytes());
+        others_answer(&server);
+        server.table.store(forwarded(own));
+        let echo = read_answer(&mut stream, false).unwrap();
+        assert_eq!(echo.status, 203, "{}", echo.body);
+        assert!(echo.body.ends_with(body), "{}", echo.body);
+        let left = echo.body.lines().find_map(|line| {
+            let left = line.strip_prefix("x-request-timeout: ")?;
+            Some(left.parse::<f64>().unwrap())
+        });
+        assert_eq!(left.is_some(), most.is_some(), "{}", echo.body);
+        let is_less = |(left, most)| 0.0 < left && left < most;
+        assert!(left.zip(most).is_none_or(is_less), "{left:?} {most:?}");
+    }
+}
+
+/// More than so many do not wait, and who has gone waits no more.
+#[test]
+fn so_many_wait_for_a_service_and_no_more() {
+    let server = start(until(HOUR));
+    let asked = ASKED[0];
+    let begun: Vec<_> = (0..256)
+        .map(|_| {
+            let mut stream = connect(server.address);
+            let body = asked.2.as_bytes();
+            write_request(&mut stream, asked.0, asked.1, &[JSON], body);
+            stream
+        })
+        .collect();
+    others_answer(&server);
+    let answer = ask(&server, asked);
+    let told = r#"{"error":"model 'late' is being loaded"}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (503, told));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    let (path, headers, message) = calls().swap_remove(0);
+    assert_eq!(grpc::call(&server, &path, &headers, message).status, 14);
+    others_answer(&server);
+    drop(begun);
+    let waits = |_| {
+        let headers = [JSON, ("x-request-timeout", "1ms")];
+        let answer = send(
+            server.address,
+            asked.0,
+            asked.1,
+            &headers,
+            asked.2.as_bytes(),
+        );
+        answer.status == 504
+    };
+    assert!((0..10_000).any(waits), "nobody is seen to have gone");
 }
 
 /// A graph is found by no model's name, so it takes none away and keeps nobody waiting, neither before it is there nor then.
