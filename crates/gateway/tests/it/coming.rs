@@ -2,27 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_base::SystemClock;
 use coracle_gateway::Limits;
-use coracle_protocol::grpc::frame;
 use coracle_protocol::grpc::inference::{
     ModelReadyRequest, ModelReadyResponse, ModelStreamInferResponse,
 };
+use coracle_protocol::grpc::{frame, parse_timeout};
 use coracle_serving::{
-    Backends, Coming, ComingKind, Endpoints, LoadPhases, LoadedModel, ModelTable, RevisionId,
-    RevisionLog, Route, ServedModel, ServiceId,
+    Coming, ComingKind, LoadPhases, LoadedModel, ModelTable, RevisionId, RevisionLog, Route,
+    ServedModel, ServiceId,
 };
 use serde_json::Value;
 
 use crate::client::{Answer, connect, read_answer, send, write_request};
 use crate::fixture::{Running, config, start_with, sum_model};
+use crate::forward::backends;
 use crate::grpc;
 use crate::routes::JSON;
 use crate::tfs_grpc::{PREDICTION, STATUS, row_of, spec};
 use crate::upstream::Upstream;
+use crate::upstream_grpc::GrpcUpstream;
 
 const INFERENCE: &str = "/inference.GRPCInferenceService/";
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -419,25 +422,25 @@ fn a_stream_begins_whatever_its_messages_wait_for() {
     assert_eq!(told, ["", "model 'late' is being loaded", ""]);
 }
 
+/// The service `late`, answered by a program there.
+fn forwarded(address: SocketAddr, timeout: Option<Duration>) -> ModelTable {
+    let log = RevisionLog::none(Arc::new(SystemClock::new()));
+    let revision = RevisionId {
+        namespace: "ml".to_owned(),
+        name: "r".to_owned(),
+    };
+    let model = ServedModel::unloaded("late".to_owned(), 2)
+        .with_revision(&revision, log, Box::new(|| ()))
+        .with_backends(backends(&[address]))
+        .with_timeout(timeout);
+    let route = Arc::new(Route::single(Arc::new(model)));
+    ModelTable::from_routes([(id("late"), route), loaded("there")].into())
+}
+
 /// What a caller waited for its service is part of the time that it waits for its answer.
 #[test]
 fn the_time_that_is_left_is_what_the_answer_may_take() {
     let upstream = Upstream::start();
-    let programs = Arc::new(Backends::default());
-    programs.set(&[Endpoints::from(upstream.address)]);
-    let forwarded = |timeout| {
-        let log = RevisionLog::none(Arc::new(SystemClock::new()));
-        let revision = RevisionId {
-            namespace: "ml".to_owned(),
-            name: "r".to_owned(),
-        };
-        let model = ServedModel::unloaded("late".to_owned(), 2)
-            .with_revision(&revision, log, Box::new(|| ()))
-            .with_backends(Arc::clone(&programs))
-            .with_timeout(timeout);
-        let route = Arc::new(Route::single(Arc::new(model)));
-        ModelTable::from_routes([(id("late"), route)].into()).with_coming(BTreeMap::new())
-    };
     for (sent, own, most) in [
         (Some("50"), None, Some(50.0)),
         (None, None, Some(60.0)),
@@ -452,7 +455,7 @@ fn the_time_that_is_left_is_what_the_answer_may_take() {
         let (method, path, body) = ASKED[0];
         write_request(&mut stream, method, path, &headers, body.as_bytes());
         others_answer(&server);
-        server.table.store(forwarded(own));
+        server.table.store(forwarded(upstream.address, own));
         let echo = read_answer(&mut stream, false).unwrap();
         assert_eq!(echo.status, 203, "{}", echo.body);
         assert!(echo.body.ends_with(body), "{}", echo.body);
@@ -463,6 +466,60 @@ fn the_time_that_is_left_is_what_the_answer_may_take() {
         assert_eq!(left.is_some(), most.is_some(), "{}", echo.body);
         let is_less = |(left, most)| 0.0 < left && left < most;
         assert!(left.zip(most).is_none_or(is_less), "{left:?} {most:?}");
+    }
+}
+
+#[test]
+fn the_time_that_is_left_is_what_a_call_may_take() {
+    let mut upstream = GrpcUpstream::always("Echo");
+    let infer = || frame(&grpc::row("late", [1.0, 2.0]));
+    let by_name = ("mm-model-id", "late");
+    for (method, headers, own, most) in [
+        ("ModelInfer", vec![], None, Some(60)),
+        ("ModelInfer", vec![by_name], None, Some(60)),
+        (
+            "ModelInfer",
+            vec![("x-request-timeout", "50")],
+            None,
+            Some(50),
+        ),
+        (
+            "ModelInfer",
+            vec![("x-request-timeout", "50")],
+            Some(HOUR),
+            Some(50),
+        ),
+        ("ModelInfer", vec![], Some(HOUR), None),
+        // It has no end but its caller's.
+        ("ModelStreamInfer", vec![by_name], None, None),
+    ] {
+        let mut left_once = || {
+            let server = start(until(HOUR));
+            let (address, path) = (server.address, format!("{INFERENCE}{method}"));
+            let head = std::thread::scope(|scope| {
+                let call = scope.spawn(|| grpc::call_at(address, &path, &headers, infer()));
+                others_answer(&server);
+                server.table.store(forwarded(upstream.address, own));
+                let head = upstream.heads.blocking_recv().unwrap();
+                drop(call.join());
+                head
+            });
+            let left = head.headers.get("grpc-timeout")?;
+            parse_timeout(left.to_str().unwrap())
+        };
+        // One that is late itself has not waited.
+        let left = (0..20).find_map(|_| left_once());
+        assert_eq!(
+            left.is_some(),
+            most.is_some(),
+            "{method} {headers:?} {own:?}"
+        );
+        let is_less =
+            |(left, most): (Duration, u64)| !left.is_zero() && left < Duration::from_secs(most);
+        assert!(
+            left.zip(most).is_none_or(is_less),
+            "{method} {left:?} {most:?}"
+        );
     }
 }
 

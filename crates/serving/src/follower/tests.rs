@@ -15,6 +15,7 @@ use coracle_base::ManualClock;
 use coracle_model::Signature;
 
 use super::*;
+use crate::ComingKind;
 use crate::chaos::{ChaosFault, ChaosTarget};
 use crate::experiment::{LineForm, PlannedExperiment};
 use crate::fallback::FallbackSettings;
