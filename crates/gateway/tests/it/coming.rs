@@ -527,7 +527,9 @@ fn the_time_that_is_left_is_what_a_call_may_take() {
 #[test]
 fn so_many_wait_for_a_service_and_no_more() {
     let server = start(until(HOUR));
-    let asked = ASKED[0];
+    // Of more than one piece, so that the connection's end is behind what nobody has read.
+    let body = format!("{V1}{}", " ".repeat(60_000));
+    let asked = (ASKED[0].0, ASKED[0].1, body.as_str());
     let begun: Vec<_> = (0..256)
         .map(|_| {
             let mut stream = connect(server.address);
@@ -546,7 +548,7 @@ fn so_many_wait_for_a_service_and_no_more() {
     others_answer(&server);
     drop(begun);
     let waits = |_| {
-        let headers = [JSON, ("x-request-timeout", "1ms")];
+        let headers = [JSON, ("x-request-timeout", "100ms")];
         let answer = send(
             server.address,
             asked.0,
