@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::http::request::Parts;
 
@@ -26,7 +25,7 @@ pub(crate) const CSV_TYPE: &str = "text/csv";
 pub(crate) struct Arriving {
     pub(crate) body: ArrivingBody,
     pub(crate) content: Content,
-    /// When its head was there.
+    /// When its head was there, and what it waits for.
     pub(crate) started: Duration,
 }
 
@@ -58,7 +57,7 @@ impl Content {
 }
 
 pub(crate) enum ArrivingBody {
-    Stream(Incoming, Patience),
+    Stream(RequestBody, Patience),
     /// It is there, since when.
     Whole(Bytes, Duration),
 }
@@ -77,7 +76,7 @@ impl Arriving {
 impl From<Arriving> for RequestBody {
     fn from(arriving: Arriving) -> Self {
         match arriving.body {
-            ArrivingBody::Stream(body, _) => body.into(),
+            ArrivingBody::Stream(body, _) => body,
             ArrivingBody::Whole(body, _) => body.into(),
         }
     }

@@ -133,6 +133,8 @@ impl Body for ReplyBody {
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     begun: Bytes,
+    /// The same while it is put together from several pieces.
+    longer: BytesMut,
     /// What has not been looked at; none of a body that is there as a whole.
     rest: Option<Incoming>,
 }
@@ -141,6 +143,7 @@ impl From<Incoming> for RequestBody {
     fn from(rest: Incoming) -> Self {
         Self {
             begun: Bytes::new(),
+            longer: BytesMut::new(),
             rest: Some(rest),
         }
     }
@@ -148,18 +151,24 @@ impl From<Incoming> for RequestBody {
 
 impl From<Bytes> for RequestBody {
     fn from(begun: Bytes) -> Self {
-        Self { begun, rest: None }
+        Self {
+            begun,
+            longer: BytesMut::new(),
+            rest: None,
+        }
     }
 }
 
 impl RequestBody {
-    /// Waits until `n_bytes` are there, or the body's end; returns what is there. Called once, before all else.
+    /// Waits until `n_bytes` are there, or the body's end; returns what is there. Called before all else.
     ///
     /// # Errors
     /// If the caller ended the connection.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if it is dropped.
     pub(crate) async fn look_ahead(&mut self, n_bytes: usize) -> Result<&Bytes, hyper::Error> {
-        let mut longer = BytesMut::new();
-        while self.begun.len().max(longer.len()) < n_bytes {
+        while self.n_begun() < n_bytes {
             let Some(rest) = &mut self.rest else { break };
             let Some(frame) = rest.frame().await else {
                 break;
@@ -167,19 +176,27 @@ impl RequestBody {
             let Ok(data) = frame?.into_data() else {
                 continue;
             };
-            if self.begun.is_empty() {
+            if self.n_begun() == 0 {
                 self.begun = data;
                 continue;
             }
-            if longer.is_empty() {
-                longer.extend_from_slice(&self.begun);
-            }
-            longer.extend_from_slice(&data);
+            let begun = std::mem::take(&mut self.begun);
+            self.longer.extend_from_slice(&begun);
+            self.longer.extend_from_slice(&data);
         }
-        if !longer.is_empty() {
-            self.begun = longer.freeze();
-        }
+        self.put_together();
         Ok(&self.begun)
+    }
+
+    /// One of the two is empty.
+    fn n_begun(&self) -> usize {
+        self.begun.len() + self.longer.len()
+    }
+
+    fn put_together(&mut self) {
+        if !self.longer.is_empty() {
+            self.begun = std::mem::take(&mut self.longer).freeze();
+        }
     }
 }
 
@@ -191,6 +208,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         ctx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.put_together();
         if !self.begun.is_empty() {
             let begun = std::mem::take(&mut self.begun);
             return Poll::Ready(Some(Ok(Frame::data(begun))));
@@ -203,13 +221,13 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         let has_more = |rest: &Incoming| !rest.is_end_stream();
-        self.begun.is_empty() && !self.rest.as_ref().is_some_and(has_more)
+        self.n_begun() == 0 && !self.rest.as_ref().is_some_and(has_more)
     }
 
     fn size_hint(&self) -> SizeHint {
         let none = SizeHint::with_exact(0);
         let rest = self.rest.as_ref().map_or(none, Body::size_hint);
-        let begun = self.begun.len() as u64;
+        let begun = self.n_begun() as u64;
         let mut whole = SizeHint::new();
         whole.set_lower(rest.lower().saturating_add(begun));
         if let Some(upper) = rest.upper() {

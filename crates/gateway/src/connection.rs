@@ -21,7 +21,7 @@ use hyper::{Request, Response, StatusCode, Version};
 use tokio::sync::watch;
 
 use crate::arriving::{Arriving, ArrivingBody, Content, check_type};
-use crate::body::ReplyBody;
+use crate::body::{ReplyBody, RequestBody};
 use crate::busy_poll::BusyPoll;
 use crate::codec::Codec;
 use crate::cors::CorsPolicy;
@@ -30,7 +30,7 @@ use crate::experiment::{self, Chosen, Turn};
 use crate::forward::{Forwarding, Pool};
 use crate::gather::{BodyFault, gather};
 use crate::grpc;
-use crate::hold;
+use crate::hold::{self, Waiting};
 use crate::infer::{self, Calls};
 use crate::limits::Limits;
 use crate::log::{Answer, Log};
@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) control: Option<Arc<dyn ModelControl>>,
     /// The bound on the memory of models, for the metrics.
     pub(crate) budget: Option<Arc<MemoryBudget>>,
+    /// Who waits for services that are still being loaded.
+    pub(crate) waiting: Waiting,
 }
 
 /// What answers the requests of one worker's connections.
@@ -105,7 +107,7 @@ impl Handler {
         patience: Patience,
     ) -> Result<Response<ReplyBody>, Infallible> {
         let mut started = self.shared.clock.monotonic();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let request_id = self.request_id(&head);
         if grpc::is_grpc(&head.headers) && head.version == Version::HTTP_2 {
             return Ok(Box::pin(self.handle_grpc(head, body, started, request_id)).await);
@@ -113,8 +115,10 @@ impl Handler {
         if let Some(response) = self.shared.cors.preflight(&head) {
             return Ok(response);
         }
+        let mut body = RequestBody::from(body);
         if self.calls.table.load().has_coming() {
-            started = match Box::pin(self.hold(&head, &request_id, started)).await {
+            let held = self.hold(&mut head, &mut body, (&request_id, started));
+            started = match Box::pin(held).await {
                 Ok(taken) => taken,
                 Err(answer) => return Ok(answer),
             };
@@ -147,7 +151,7 @@ impl Handler {
             let forwarding = Forwarding::plain(model, path);
             drop(place);
             drop(table);
-            let passed = self.forward(forwarding, (&head, body.into()), request_id, started);
+            let passed = self.forward(forwarding, (&head, body), request_id, started);
             return Ok(Box::pin(passed).await);
         }
         let body = Arriving {
@@ -181,7 +185,7 @@ impl Handler {
         let found = scope.find(&table, &head.method, path);
         let asked = found.as_ref().ok().and_then(Route::model);
         let split = scope.route(&table, asked);
-        let is_held = hold::awaited(&table, &scope, &found).is_some();
+        let is_held = hold::awaited(&table, &scope, (&head.method, &found)).is_some();
         if is_held || split.is_some_and(|split| experiment::may_forward(&table, split)) {
             return None;
         }
@@ -315,7 +319,7 @@ impl Handler {
                 method: head.method.as_str(),
                 path: head.uri.path(),
                 status,
-                elapsed: self.shared.clock.monotonic().saturating_sub(started),
+                elapsed: self.elapsed(head, started),
                 n_bytes_in: seen.n_bytes_in,
                 n_bytes_out: reply.body.len(),
                 request_id: seen.request_id.to_str().unwrap_or_default(),
@@ -324,6 +328,12 @@ impl Handler {
             &self.shared.http,
             seen.model,
         );
+    }
+
+    /// Returns how long the caller of a request has waited that was taken at `started`.
+    pub(crate) fn elapsed(&self, head: &Parts, started: Duration) -> Duration {
+        let since = self.shared.clock.monotonic().saturating_sub(started);
+        since.saturating_add(hold::waited(head))
     }
 
     /// Counts an answer.
@@ -632,11 +642,11 @@ impl Handler {
 
 /// Returns the answer to a request whose body is shorter than it says.
 pub(crate) fn body_cut() -> Reply {
-    Reply::error_and_close(
-        StatusCode::BAD_REQUEST,
-        "the body ended before its declared end",
-    )
+    Reply::error_and_close(StatusCode::BAD_REQUEST, BODY_CUT)
 }
+
+/// What is said of a body that is shorter than it says.
+pub(crate) const BODY_CUT: &str = "the body ended before its declared end";
 
 /// Returns the answer to a request whose body did not come in time.
 pub(crate) fn body_too_late(timeout: Duration) -> Reply {

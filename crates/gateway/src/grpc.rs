@@ -212,7 +212,7 @@ impl Handler {
     /// Answers one gRPC request; returns what is to be logged, too.
     pub(crate) async fn grpc(
         self: Rc<Self>,
-        head: Parts,
+        mut head: Parts,
         body: Incoming,
         started: Duration,
         request_id: HeaderValue,
@@ -220,7 +220,7 @@ impl Handler {
         let mut body = RequestBody::from(body);
         let mut started = started;
         if self.calls.table.load().has_coming() {
-            let held = self.hold_call(&head, &mut body, started);
+            let held = self.hold_call(&mut head, &mut body, started);
             started = match Box::pin(held).await {
                 Ok(taken) => taken,
                 Err(failure) => return failed(&failure, request_id),

@@ -1,40 +1,113 @@
 //! Requests for services of which nothing is there yet, as after a restart: each waits for its own service, whatever becomes of the others.
 //!
-//! The table says which services those are, and until when they are waited for. Questions about how a model stands are answered at once.
+//! The table says which services those are, and until when they are waited for. What needs no model is answered at once: whether the server is alive, and
+//! how a model stands.
 
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_base::Code;
-use coracle_serving::{Coming, ModelTable};
-use hyper::Response;
+use coracle_serving::{Coming, ComingKind, ModelTable, ServiceId};
 use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
+use hyper::{Method, Response};
 
-use crate::body::ReplyBody;
-use crate::connection::{Answered, Handler, Seen};
+use crate::body::{ReplyBody, RequestBody};
+use crate::connection::{Answered, BODY_CUT, Handler, Seen};
 use crate::infer::{Failure, too_late};
 use crate::respond::Reply;
 use crate::route::{NoRoute, Route};
 use crate::scope::Scope;
-use crate::terms::Terms;
+use crate::terms::{self, Terms};
 use crate::trace::Trace;
+
+/// The most requests that wait for one service: more than that would take the connections that others need.
+const HELD_MAX: usize = 256;
+/// How much is read of the body of a request that waits. Of whoever sends no more it is noticed that he has gone.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// How many requests wait for each service.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(Mutex<BTreeMap<ServiceId, usize>>);
+
+/// The place of a request that waits.
+struct WaitingPlace<'a> {
+    waiting: &'a Waiting,
+    id: ServiceId,
+}
+
+/// How long a request waited for its service before it was taken.
+#[derive(Clone, Copy)]
+struct Waited(Duration);
+
+/// When a request is taken.
+pub(crate) struct Taken {
+    pub(crate) at: Duration,
+    /// What is left of the time that it may take, if it has waited; its service may allow it more than is known here.
+    pub(crate) left: Option<Duration>,
+}
+
+impl Waiting {
+    /// Returns the place of one more request; `None` if there are too many.
+    fn enter(&self, id: &ServiceId) -> Option<WaitingPlace<'_>> {
+        let mut waiting = self.lock();
+        let n_waiting = waiting.entry(id.clone()).or_default();
+        if *n_waiting >= HELD_MAX {
+            return None;
+        }
+        *n_waiting += 1;
+        Some(WaitingPlace {
+            waiting: self,
+            id: id.clone(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for WaitingPlace<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.waiting.lock();
+        match waiting.get_mut(&self.id) {
+            Some(n_waiting) if *n_waiting > 1 => *n_waiting -= 1,
+            _ => drop(waiting.remove(&self.id)),
+        }
+    }
+}
+
+/// Returns how long a request waited before it was taken: that is no time of its model's, but it is of its caller's.
+pub(crate) fn waited(head: &Parts) -> Duration {
+    let waited = head.extensions.get::<Waited>();
+    waited.map_or(Duration::ZERO, |waited| waited.0)
+}
 
 /// Returns what a request waits for.
 pub(crate) fn awaited<'t>(
     table: &'t ModelTable,
-    scope: &Scope,
-    found: &Result<Route<'_>, NoRoute>,
-) -> Option<&'t Coming> {
-    let found = found.as_ref().ok();
-    if !table.has_coming() || found.is_some_and(Route::asks_how_it_stands) {
+    scope: &'t Scope,
+    (method, found): (&Method, &Result<Route<'_>, NoRoute>),
+) -> Option<(&'t ServiceId, &'t Coming)> {
+    if !table.has_coming() {
         return None;
     }
-    scope.coming(table, found.and_then(Route::model))
+    match found {
+        Ok(route) => scope.coming(table, Some(route.needs()?)),
+        // Programs answer at paths of their own; what only reads there may ask whether they are alive.
+        Err(_) if method == Method::GET || method == Method::HEAD => None,
+        Err(_) => {
+            let coming = scope.coming(table, None);
+            coming.filter(|(_, one)| one.kind == ComingKind::Programs)
+        }
+    }
 }
 
-/// Returns why a model does not answer yet.
-pub(crate) fn not_there_yet(name: &str, coming: &Coming) -> Failure {
-    let shown: String = name.chars().take(128).collect();
+/// Returns why a service does not answer yet.
+pub(crate) fn not_there_yet(id: &ServiceId, coming: &Coming) -> Failure {
+    let shown: String = id.name.chars().take(128).collect();
     let message = match &coming.failure {
         None => format!("model '{shown}' is being loaded"),
         Some(why) => format!("model '{shown}' is not loaded yet: {why}"),
@@ -43,25 +116,45 @@ pub(crate) fn not_there_yet(name: &str, coming: &Coming) -> Failure {
 }
 
 impl Handler {
-    /// Waits for what a request is for, where that is still being loaded; returns when it is taken, or the answer if it does not come in time.
+    /// Waits for what a request is for, where that is still being loaded; returns when it is taken, or the answer if it does not come in time. Who takes it
+    /// finds in its head how long it may still take.
     pub(crate) async fn hold(
         &self,
-        head: &Parts,
-        request_id: &HeaderValue,
-        started: Duration,
+        head: &mut Parts,
+        body: &mut RequestBody,
+        (request_id, started): (&HeaderValue, Duration),
     ) -> Result<Duration, Response<ReplyBody>> {
         // Whatever is wrong with them is said later.
-        let terms = Terms::of(&head.headers).unwrap_or_default();
+        let terms = Terms::of(&head.headers);
+        let timeout = terms.as_ref().ok().and_then(|terms| terms.timeout);
         let awaited = |table: &ModelTable| {
             let (scope, path) = Scope::of(table, head);
             let found = scope.find(table, &head.method, path);
-            let name = found.as_ref().ok().and_then(Route::model);
-            let name = scope.name_or(name.unwrap_or_default()).to_owned();
-            awaited(table, &scope, &found).map(|coming| (name, coming.clone()))
+            let (id, coming) = awaited(table, &scope, (&head.method, &found))?;
+            Some((id.clone(), coming.clone()))
         };
-        let held = self.wait_for(terms.timeout, started, awaited).await;
+        let held = {
+            let mut held = pin!(self.wait_for(timeout, started, awaited));
+            tokio::select! {
+                biased;
+                held = &mut held => held,
+                read = body.look_ahead(BODY_BYTES_MAX) => match read {
+                    Ok(_) => held.await,
+                    Err(_gone) => Err(Failure::new(Code::InvalidArgument, BODY_CUT)),
+                },
+            }
+        };
         let failure = match held {
-            Ok(taken) => return Ok(taken),
+            Ok(taken) => {
+                if let (Some(left), Ok(_)) = (taken.left, terms) {
+                    terms::set_timeout(&mut head.headers, left);
+                }
+                let waited = taken.at.saturating_sub(started);
+                if !waited.is_zero() {
+                    head.extensions.insert(Waited(waited));
+                }
+                return Ok(taken.at);
+            }
             Err(failure) => failure,
         };
         let reply = Reply::failure(failure.code, &failure.message);
@@ -82,36 +175,61 @@ impl Handler {
 
     /// Waits until nothing is `awaited` any more; returns when a request that began at `started` is taken then: its model is not late for what it
     /// waited here.
+    ///
+    /// # Errors
+    /// If it does not come in time, too many wait for it already, or the server shuts down.
     pub(crate) async fn wait_for(
         &self,
         timeout: Option<Duration>,
         started: Duration,
-        awaited: impl Fn(&ModelTable) -> Option<(String, Coming)>,
-    ) -> Result<Duration, Failure> {
+        awaited: impl Fn(&ModelTable) -> Option<(ServiceId, Coming)>,
+    ) -> Result<Taken, Failure> {
         let clock = self.shared.clock.as_ref();
-        let allowed = self.calls.request_timeout;
-        let allowed = timeout.map_or(allowed, |timeout| timeout.min(allowed));
+        let of_server = self.calls.request_timeout;
+        let allowed = timeout.map_or(of_server, |timeout| timeout.min(of_server));
         let last = started.saturating_add(allowed);
-        let mut taken = started;
+        let mut now = started;
+        let mut place: Option<WaitingPlace<'_>> = None;
         loop {
-            let Some((name, coming)) = awaited(&self.calls.table.load()) else {
-                return Ok(taken);
+            let found = awaited(&self.calls.table.load());
+            let Some((id, coming)) = found else {
+                let left = match &place {
+                    None => None,
+                    Some(_) if now >= last => return Err(too_late(allowed)),
+                    // The service's own time begins when it takes the request.
+                    Some(place) if self.has_timeout(&place.id) => timeout,
+                    Some(_) => Some(allowed),
+                };
+                let left = left.map(|left| left.saturating_sub(now.saturating_sub(started)));
+                return Ok(Taken { at: now, left });
             };
-            let now = clock.monotonic();
+            now = clock.monotonic();
             if now >= coming.until {
-                return Err(not_there_yet(&name, &coming));
+                return Err(not_there_yet(&id, &coming));
             }
             if now >= last {
                 return Err(too_late(allowed));
+            }
+            if place.as_ref().is_none_or(|place| place.id != id) {
+                let entered = self.shared.waiting.enter(&id);
+                place = Some(entered.ok_or_else(|| not_there_yet(&id, &coming))?);
             }
             let is_other = |table: &ModelTable| awaited(table).is_none_or(|(_, one)| one != coming);
             let left = coming.until.min(last).saturating_sub(now);
             let changed = self.calls.table.until(is_other);
             tokio::select! {
                 changed = tokio::time::timeout(left, changed) => drop(changed),
-                () = self.draining() => return Err(not_there_yet(&name, &coming)),
+                () = self.draining() => return Err(not_there_yet(&id, &coming)),
             }
-            taken = clock.monotonic();
+            now = clock.monotonic();
         }
+    }
+
+    /// Tells whether a service says how long its requests may take.
+    fn has_timeout(&self, id: &ServiceId) -> bool {
+        let table = self.calls.table.load();
+        let targets = table.service(id).map(|route| route.targets());
+        let mut targets = targets.into_iter().flatten();
+        targets.any(|target| target.model.timeout().is_some())
     }
 }

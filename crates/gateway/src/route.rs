@@ -142,12 +142,21 @@ impl Route<'_> {
         }
     }
 
-    /// Tells whether it asks how a model stands: that is told at once, whatever it is.
-    pub(crate) fn asks_how_it_stands(&self) -> bool {
-        matches!(
-            self,
-            Self::V1Model(_) | Self::V2ModelReady(_) | Self::Seldon(SeldonRoute::Status(_))
-        )
+    /// Returns the name of the model that has to be there for an answer, empty where the path before names its service alone; `None` if none has to:
+    /// how a model stands is told at once, whatever it is.
+    pub(crate) fn needs(&self) -> Option<&str> {
+        match self {
+            Self::V1Model(_) | Self::V2ModelReady(_) => None,
+            Self::Extension(Extension::Config(named) | Extension::Statistics(named)) => {
+                Some(&named.model)
+            }
+            // The book of what comes of answers is there with the service.
+            Self::SeldonPredict
+            | Self::SeldonFeedback
+            | Self::Seldon(SeldonRoute::Metadata(_))
+            | Self::Experiment(ExperimentRoute::Outcomes(_)) => Some(""),
+            _ => self.model(),
+        }
     }
 }
 

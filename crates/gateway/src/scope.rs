@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use coracle_base::{Code, VersionState};
 use coracle_serving::{
-    Coming, ModelTable, NoModel, Route, ServedModel, ServiceId, Sticky, VersionStatus,
+    Coming, ComingKind, ModelTable, NoModel, Route, ServedModel, ServiceId, Sticky, VersionStatus,
 };
 use hyper::Method;
 use hyper::header::{COOKIE, HOST, HeaderMap, HeaderValue};
@@ -77,7 +77,10 @@ impl Scope {
             && route::is_invocations(path)
         {
             let routes = table.routes().map(|(id, _)| id);
-            let mut all = routes.chain(table.all_coming());
+            // Graphs are found here neither before they are there nor then.
+            let coming = table.all_coming();
+            let coming = coming.filter(|(_, one)| one.kind != ComingKind::Graph);
+            let mut all = routes.chain(coming.map(|(id, _)| id));
             if let (Some(only), None) = (all.next(), all.next()) {
                 named.model = Cow::Owned(only.name.clone());
             }
@@ -121,8 +124,8 @@ impl Scope {
         headers: &HeaderMap,
     ) -> Result<&'t Arc<ServedModel>, Failure> {
         let model = self.model(table, name, headers).map_err(|no_model| {
-            if let Some(coming) = self.coming(table, Some(name)) {
-                return hold::not_there_yet(self.name_or(name), coming);
+            if let Some((id, coming)) = self.coming(table, Some(name)) {
+                return hold::not_there_yet(id, coming);
             }
             if version.is_none() && table.version_statuses(name).iter().any(is_coming) {
                 return unavailable(format!("model '{name}' is being loaded"));
@@ -196,21 +199,13 @@ impl Scope {
 
     /// Returns what is known of the service that a request is for whose path is `asked`, if nothing of it is there yet.
     pub(crate) fn coming<'t>(
-        &self,
+        &'t self,
         table: &'t ModelTable,
         asked: Option<&str>,
-    ) -> Option<&'t Coming> {
+    ) -> Option<(&'t ServiceId, &'t Coming)> {
         match self {
             Self::All => table.coming_by_name(asked?),
-            Self::Service { id, .. } => table.coming(id),
-        }
-    }
-
-    /// Returns the name that a model is asked by: its service's where that is known.
-    pub(crate) fn name_or<'a>(&'a self, name: &'a str) -> &'a str {
-        match self {
-            Self::All => name,
-            Self::Service { id, .. } => &id.name,
+            Self::Service { id, .. } => Some((id, table.coming(id)?)),
         }
     }
 
@@ -423,7 +418,8 @@ fn by_metadata(table: &ModelTable, headers: &HeaderMap) -> Option<ServiceId> {
     }
     let routes = table.routes().map(|(id, _)| id);
     let flows = table.flows().map(|(id, _)| id);
-    let all = routes.chain(flows).chain(table.all_coming());
+    let coming = table.all_coming().map(|(id, _)| id);
+    let all = routes.chain(flows).chain(coming);
     let mut ids = all.filter(|id| id.name == name);
     let first = ids.next()?;
     // No further than to another one of the name.

@@ -22,6 +22,7 @@ use crate::busy_poll::BusyPoll;
 use crate::connection::{Handler, Shared};
 use crate::cors::CorsPolicy;
 use crate::forward::{Pool, Programs};
+use crate::hold::Waiting;
 use crate::infer::Calls;
 use crate::joint::JointCalls;
 use crate::limits::Limits;
@@ -80,6 +81,7 @@ impl ServerConfig {
             cors: self.cors.clone(),
             control: self.control.clone(),
             budget: None,
+            waiting: Waiting::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coracle_base::Code;
 use coracle_serving::Priority;
-use hyper::header::{HeaderMap, HeaderName};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::infer::Failure;
 
@@ -39,6 +39,15 @@ impl Terms {
     /// Returns the shorter one of the caller's time and `other`.
     pub(crate) fn timeout_or(self, other: Duration) -> Duration {
         self.timeout.map_or(other, |timeout| timeout.min(other))
+    }
+}
+
+/// Makes headers those of a request that may take so long.
+pub(crate) fn set_timeout(headers: &mut HeaderMap, timeout: Duration) {
+    // As no time at all it would mean nothing.
+    let seconds = timeout.as_secs_f64().max(1e-6);
+    if let Ok(value) = HeaderValue::try_from(format!("{seconds:.6}")) {
+        headers.insert(REQUEST_TIMEOUT, value);
     }
 }
 
@@ -93,8 +102,6 @@ fn parse_time(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -123,6 +130,21 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(parse_time(text.trim()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_is_read_again() {
+        let mut headers = HeaderMap::new();
+        for (set, read) in [
+            (0, 1),
+            (1, 1),
+            (1_500_000, 1_500_000),
+            (99_000_000, 99_000_000),
+        ] {
+            set_timeout(&mut headers, Duration::from_micros(set));
+            let terms = Terms::of(&headers).unwrap();
+            assert_eq!(terms.timeout, Some(Duration::from_micros(read)));
         }
     }
 

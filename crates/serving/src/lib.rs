@@ -68,7 +68,9 @@ pub use inference_counters::{Inference, InferenceCounters, InferenceTotals};
 pub use load::{LatencyCounts, LoadReport, LoadSampler, RevisionLoad, latency_bounds};
 pub use loaded_model::{LoadPhases, LoadedModel};
 pub use metric::{Exposition, Metric, MetricKind, MetricsText};
-pub use model_table::{Coming, DuplicateModel, ModelTable, NoModel, SharedTable, TableGuard};
+pub use model_table::{
+    Coming, ComingKind, DuplicateModel, ModelTable, NoModel, SharedTable, TableGuard,
+};
 pub use on_demand::{ModelSource, OnDemand, OnDemandThreads, Sleeper};
 pub use payload_logging::{PayloadLogging, PayloadMode};
 pub use per_thread::Writer;

@@ -38,10 +38,23 @@ pub enum NoModel {
 /// A service that is to be served, and of which nothing is there yet: it is being loaded, as after a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coming {
+    /// What answers for it once it is there.
+    pub kind: ComingKind,
     /// Until when its requests wait for it, by the monotonic clock.
     pub until: Duration,
     /// Why something of it could not be loaded, if that is so.
     pub failure: Option<String>,
+}
+
+/// What a service is of which nothing is there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ComingKind {
+    /// It is asked for its models, at the paths that there are for that.
+    Models,
+    /// Programs answer for it, at any path.
+    Programs,
+    /// It is a graph alone, which no model's name finds.
+    Graph,
 }
 
 /// The services of one name.
@@ -137,7 +150,13 @@ impl ModelTable {
         self.is_planned = true;
         for (id, one) in &coming {
             self.has_namespaces |= !id.namespace.is_empty();
-            let all = self.routes.keys().chain(coming.keys());
+            if one.kind == ComingKind::Graph {
+                continue;
+            }
+            let named = coming
+                .iter()
+                .filter(|(_, one)| one.kind != ComingKind::Graph);
+            let all = self.routes.keys().chain(named.map(|(id, _)| id));
             let same = all.filter(|other| other.name == id.name);
             let mut namespaces: Vec<String> = same.map(|id| id.namespace.clone()).collect();
             if namespaces.len() > 1 {
@@ -179,19 +198,19 @@ impl ModelTable {
         self.coming.get(id)
     }
 
-    /// Returns what is known of the only service of this name, if nothing of it is there yet.
+    /// Returns what is known of the only service of this name, if nothing of it is there yet. Graphs are not found by a name alone.
     #[must_use]
-    pub fn coming_by_name(&self, name: &str) -> Option<&Coming> {
+    pub fn coming_by_name(&self, name: &str) -> Option<(&ServiceId, &Coming)> {
         if self.by_name.contains_key(name) {
             return None;
         }
-        let mut all = self.coming.iter();
-        all.find(|(id, _)| id.name == name).map(|(_, one)| one)
+        let mut all = self.all_coming();
+        all.find(|(id, one)| id.name == name && one.kind != ComingKind::Graph)
     }
 
     /// Visits the services of which nothing is there yet in the order of their names.
-    pub fn all_coming(&self) -> impl Iterator<Item = &ServiceId> {
-        self.coming.keys()
+    pub fn all_coming(&self) -> impl Iterator<Item = (&ServiceId, &Coming)> {
+        self.coming.iter()
     }
 
     /// Returns whether a service has a route, or is still to come.
@@ -474,10 +493,12 @@ mod tests {
         };
         let route = || Arc::new(Route::single(Arc::new(served("a", false))));
         let until = |seconds| Coming {
+            kind: ComingKind::Models,
             until: Duration::from_secs(seconds),
             failure: None,
         };
         let failed = Coming {
+            kind: ComingKind::Programs,
             until: Duration::ZERO,
             failure: Some("gone".to_owned()),
         };
@@ -485,6 +506,13 @@ mod tests {
             (id("y", "a"), until(1)),
             (id("x", "b"), until(2)),
             (id("x", "c"), failed.clone()),
+            (
+                id("x", "g"),
+                Coming {
+                    kind: ComingKind::Graph,
+                    ..until(3)
+                },
+            ),
         ];
         let table = ModelTable::from_routes([(id("x", "a"), route())].into());
         let table = table.with_coming(coming.into());
@@ -492,8 +520,16 @@ mod tests {
         let ambiguous = Err(NoModel::Ambiguous { namespaces });
         assert_eq!(table.by_name("a").map(drop), ambiguous);
         assert_eq!(table.coming_by_name("a"), None);
-        assert_eq!(table.coming_by_name("b"), Some(&until(2)));
-        assert_eq!(table.coming_by_name("c"), Some(&failed));
+        let by_name = |name| {
+            table
+                .coming_by_name(name)
+                .map(|(id, one)| (id.clone(), one))
+        };
+        assert_eq!(by_name("b"), Some((id("x", "b"), &until(2))));
+        assert_eq!(by_name("c"), Some((id("x", "c"), &failed)));
+        // As once it is there.
+        assert_eq!(by_name("g"), None);
+        assert!(table.version_statuses("g").is_empty() && table.coming(&id("x", "g")).is_some());
         assert_eq!(table.coming(&id("y", "a")), Some(&until(1)));
         assert_eq!(table.coming(&id("y", "b")), None);
         assert!(table.is_known(&id("x", "a")) && table.is_known(&id("x", "c")));

@@ -166,7 +166,7 @@ impl Handler {
                 method: head.method.as_str(),
                 path: head.uri.path(),
                 status: response.status().as_u16(),
-                elapsed: self.shared.clock.monotonic().saturating_sub(started),
+                elapsed: self.elapsed(head, started),
                 n_bytes_in: usize::try_from(n_bytes_in).unwrap_or(usize::MAX),
                 n_bytes_out: response.body().len_known(),
                 request_id: request_id.to_str().unwrap_or_default(),

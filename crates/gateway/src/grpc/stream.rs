@@ -122,8 +122,10 @@ impl Handler {
             .map(|head| head.id)
             .unwrap_or_default();
         caller.n_messages.set(caller.n_messages.get() + 1);
-        let arrived = self.shared.clock.monotonic();
-        let answered = self.model_infer(caller, message, arrived).await;
+        let answered = match self.hold_message(caller, &message).await {
+            Ok(taken) => self.model_infer(caller, message, taken).await,
+            Err(failure) => Err(failure),
+        };
         let mark = caller.seen.borrow_mut().variant.take();
         let notes = mark.as_ref().map(|mark| mark.notes()).unwrap_or_default();
         match answered {

@@ -10,14 +10,17 @@ use bytes::Bytes;
 use coracle_base::Code;
 use coracle_protocol::grpc::inference::ModelMetadataRequest;
 use coracle_protocol::grpc::tensorflow::ModelSpec;
-use coracle_protocol::grpc::{FrameHead, InferHead, PREFIX_BYTES, decode, frame_followed};
+use coracle_protocol::grpc::{
+    FrameHead, InferHead, PREFIX_BYTES, decode, format_timeout, frame_followed,
+};
 use coracle_protocol::tfs::{self, Question, SpecHead};
-use coracle_serving::{ModelTable, ServedModel};
+use coracle_serving::{Coming, ComingKind, ModelTable, ServedModel, ServiceId};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 
+use super::flows::SELDON;
 use super::services::{INFER, INFERENCE, MODEL_STATUS, PREDICTION, is_streaming};
-use super::{compression_of, expanded, failure, timeout_of};
+use super::{Caller, GRPC_TIMEOUT, compression_of, expanded, failure, timeout_of};
 use crate::body::RequestBody;
 use crate::codec::Codec;
 use crate::connection::Handler;
@@ -26,6 +29,7 @@ use crate::forward::Forwarding;
 use crate::infer::{Failure, too_late};
 use crate::payload;
 use crate::scope::Scope;
+use crate::terms::Terms;
 
 /// The metadata in which ModelMesh's callers name the model.
 const MODEL_HEADERS: [&str; 2] = ["mm-vmodel-id", "mm-model-id"];
@@ -92,17 +96,19 @@ impl Handler {
         Ok(target)
     }
 
-    /// Waits for what a call is for, where that is still being loaded; returns when it is taken. May read its first message for that.
+    /// Waits for what a call is for, where that is still being loaded; returns when it is taken. May read its only message for that: messages of a stream
+    /// wait each for its own. Who takes it finds in its head how long it may still take.
     ///
     /// # Errors
     /// If it does not come in time.
     pub(super) async fn hold_call(
         &self,
-        head: &Parts,
+        head: &mut Parts,
         body: &mut RequestBody,
         started: Duration,
     ) -> Result<Duration, Failure> {
-        let is_told_in_message = {
+        let is_streaming = is_streaming(head.uri.path());
+        let is_told_in_message = !is_streaming && {
             let (scope, path) = Scope::of_call(&self.calls.table.load(), head);
             let has_name = name_in_headers(&head.headers).is_some();
             let is_told = has_name || asks_how_it_stands(path);
@@ -112,20 +118,39 @@ impl Handler {
             true => self.first_message(head, body, started).await?,
             false => None,
         };
-        let awaited = |table: &ModelTable| {
-            let (scope, path) = Scope::of_call(table, head);
-            if asks_how_it_stands(path) {
-                return None;
-            }
-            let in_message = || name_in(path, message.clone()?);
-            let in_headers = name_in_headers(&head.headers).map(str::to_owned);
-            let name = in_headers.or_else(in_message);
-            let coming = scope.coming(table, name.as_deref())?.clone();
-            let name = scope.name_or(name.as_deref().unwrap_or_default());
-            Some((name.to_owned(), coming))
-        };
+        let of_terms = Terms::of(&head.headers).unwrap_or_default().timeout;
         let timeout = timeout_of(&head.headers)?;
-        self.wait_for(timeout, started, awaited).await
+        let timeout = timeout.into_iter().chain(of_terms).min();
+        let taken = {
+            let awaited = |table: &ModelTable| awaited(table, head, message.as_ref());
+            self.wait_for(timeout, started, awaited).await?
+        };
+        // Without a time of its caller's a stream has no end.
+        let left = taken.left.filter(|_| timeout.is_some() || !is_streaming);
+        if let Some(left) = left.and_then(|left| HeaderValue::try_from(format_timeout(left)).ok()) {
+            head.headers.insert(GRPC_TIMEOUT, left);
+        }
+        Ok(taken.at)
+    }
+
+    /// Waits for what a message of a stream is for, where that is still being loaded; returns when it is taken.
+    ///
+    /// # Errors
+    /// If it does not come in time.
+    pub(super) async fn hold_message(
+        &self,
+        caller: &Caller,
+        message: &Bytes,
+    ) -> Result<Duration, Failure> {
+        let clock = self.shared.clock.as_ref();
+        let arrived = clock.monotonic();
+        if !self.calls.table.load().has_coming() {
+            return Ok(arrived);
+        }
+        let timeout = caller.time_left(clock)?;
+        let awaited = |table: &ModelTable| awaited(table, &caller.head, Some(message));
+        let taken = self.wait_for(timeout, arrived, awaited).await?;
+        Ok(taken.at)
     }
 
     /// Reads who answers from a request's head, and from its first message once that is there.
@@ -238,6 +263,20 @@ impl Handler {
     }
 }
 
+/// Returns what a call waits for, as far as its head and message tell.
+fn awaited(
+    table: &ModelTable,
+    head: &Parts,
+    message: Option<&Bytes>,
+) -> Option<(ServiceId, Coming)> {
+    let (scope, path) = Scope::of_call(table, head);
+    let in_message = || name_in(path, message?.clone());
+    let in_headers = name_in_headers(&head.headers).map(str::to_owned);
+    let name = in_headers.or_else(in_message);
+    let (id, coming) = scope.coming(table, name.as_deref())?;
+    waits_for(path, coming).then(|| (id.clone(), coming.clone()))
+}
+
 /// Waits for the first message as it travels.
 async fn framed_message(
     body: &mut RequestBody,
@@ -308,9 +347,24 @@ const NAMING: [&str; 6] = [
     "ModelStatistics",
 ];
 
+/// The methods of Seldon's service, all of which need the deployment's models.
+const DEPLOYED: [&str; 4] = ["Predict", "SendFeedback", "ModelMetadata", "GraphMetadata"];
+
+/// How the paths of the services begin that are known here.
+const KNOWN: [&str; 4] = ["/inference.", "/grpc.", "/tensorflow.serving.", SELDON];
+
 /// Tells whether a method asks how a model stands: that is told at once, whatever it is.
 fn asks_how_it_stands(path: &str) -> bool {
     path == MODEL_STATUS || path.strip_prefix(INFERENCE) == Some("ModelReady")
+}
+
+/// Tells whether a method waits for a service that is not there yet: those do that need a model, Seldon's too, and those that only programs can know.
+fn waits_for(path: &str, coming: &Coming) -> bool {
+    let of_deployment = path.strip_prefix(SELDON);
+    let needs_model = names_a_model(path) && !asks_how_it_stands(path)
+        || of_deployment.is_some_and(|method| DEPLOYED.contains(&method));
+    let is_known = KNOWN.iter().any(|packages| path.starts_with(packages));
+    needs_model || coming.kind == ComingKind::Programs && !is_known
 }
 
 fn names_a_model(path: &str) -> bool {

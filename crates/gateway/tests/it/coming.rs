@@ -2,20 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_base::SystemClock;
 use coracle_gateway::Limits;
-use coracle_protocol::grpc::frame;
-use coracle_protocol::grpc::inference::{ModelReadyRequest, ModelReadyResponse};
-use coracle_serving::{Coming, LoadPhases, LoadedModel, ModelTable, Route, ServedModel, ServiceId};
+use coracle_protocol::grpc::inference::{
+    ModelReadyRequest, ModelReadyResponse, ModelStreamInferResponse,
+};
+use coracle_protocol::grpc::{frame, parse_timeout};
+use coracle_serving::{
+    Coming, ComingKind, LoadPhases, LoadedModel, ModelTable, RevisionId, RevisionLog, Route,
+    ServedModel, ServiceId,
+};
 use serde_json::Value;
 
 use crate::client::{Answer, connect, read_answer, send, write_request};
 use crate::fixture::{Running, config, start_with, sum_model};
+use crate::forward::backends;
 use crate::grpc;
 use crate::routes::JSON;
 use crate::tfs_grpc::{PREDICTION, STATUS, row_of, spec};
+use crate::upstream::Upstream;
+use crate::upstream_grpc::GrpcUpstream;
 
 const INFERENCE: &str = "/inference.GRPCInferenceService/";
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -50,6 +60,7 @@ fn id(name: &str) -> ServiceId {
 
 fn until(until: Duration) -> Coming {
     Coming {
+        kind: ComingKind::Models,
         until,
         failure: None,
     }
@@ -162,7 +173,11 @@ fn calls() -> Vec<(String, Vec<(&'static str, &'static str)>, Vec<u8>)> {
     let deployment = vec![("seldon", "late")];
     vec![
         (format!("{INFERENCE}ModelInfer"), vec![], infer()),
-        (format!("{INFERENCE}ModelStreamInfer"), vec![], infer()),
+        (
+            format!("{INFERENCE}ModelStreamInfer"),
+            vec![("triton_grpc_error", "true")],
+            infer(),
+        ),
         (format!("{PREDICTION}Predict"), vec![], predict()),
         (
             format!("{INFERENCE}ModelInfer"),
@@ -231,9 +246,98 @@ fn how_it_stands_is_told_at_once() {
     );
 }
 
+/// Nobody who asks whether the server is alive, or for what is not there, waits for a model.
+#[test]
+fn what_needs_no_model_is_answered_at_once() {
+    let server = start(until(HOUR));
+    for (path, status) in [
+        ("/", 200),
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/v2/health/live", 200),
+        ("/v2/health/ready", 200),
+        ("/health/ping", 200),
+        ("/metrics", 200),
+        ("/v2", 200),
+        ("/v1/models", 200),
+        ("/v2/models", 200),
+        ("/v2/models/stats", 200),
+        ("/api/v1.0/doc/", 200),
+        ("/shadow", 404),
+        ("/experiments/e", 404),
+        ("/nothing/there", 404),
+    ] {
+        let mut by_host = connect(server.address);
+        let head = format!("GET {path} HTTP/1.1\r\nhost: late.ml.example.com\r\n\r\n");
+        by_host.write_all(head.as_bytes()).unwrap();
+        let answer = read_answer(&mut by_host, false).unwrap();
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        for prefix in ["/serving/ml/late", "/seldon/ml/late"] {
+            let answer = ask(&server, ("GET", &format!("{prefix}{path}"), ""));
+            assert_eq!(answer.status, status, "{prefix}{path}: {}", answer.body);
+        }
+    }
+    for path in ["/nothing/there", "/v2/repository/index"] {
+        let answer = ask(&server, ("POST", &format!("/serving/ml/late{path}"), "{}"));
+        assert!(
+            [200, 404].contains(&answer.status),
+            "{path}: {}",
+            answer.body
+        );
+    }
+    for (path, status) in [
+        ("/inference.GRPCInferenceService/ServerLive", 0),
+        ("/inference.GRPCInferenceService/ServerReady", 0),
+        ("/inference.GRPCInferenceService/ServerMetadata", 0),
+        ("/inference.GRPCInferenceService/RepositoryIndex", 0),
+        ("/inference.GRPCInferenceService/Nothing", 12),
+        ("/grpc.health.v1.Health/Check", 0),
+        ("/seldon.protos.Seldon/Nothing", 12),
+        ("/nothing.There/Nothing", 12),
+    ] {
+        let answer = grpc::call(&server, path, &[("seldon", "late")], frame_of_nothing());
+        assert_eq!(answer.status, status, "{path}: {}", answer.message);
+    }
+}
+
+/// A message without fields.
+fn frame_of_nothing() -> Vec<u8> {
+    vec![0; 5]
+}
+
+/// Programs answer at paths that nobody else knows.
+#[test]
+fn the_paths_of_a_program_wait_for_it() {
+    let late = Coming {
+        kind: ComingKind::Programs,
+        ..until(Duration::ZERO)
+    };
+    let server = start(late);
+    let place = |path: &str| format!("/serving/ml/late{path}");
+    for (method, path, status) in [
+        ("POST", "/v1/chat/completions", 503),
+        ("PUT", "/anything", 503),
+        ("GET", "/anything", 404),
+        ("GET", "/healthz", 200),
+    ] {
+        let answer = ask(&server, (method, &place(path), ""));
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+    }
+    let deployment = [("seldon", "late")];
+    for (path, status) in [
+        ("/my.Own/Method", 14),
+        ("/inference.GRPCInferenceService/ServerLive", 0),
+        ("/grpc.health.v1.Health/Check", 0),
+    ] {
+        let answer = grpc::call(&server, path, &deployment, frame_of_nothing());
+        assert_eq!(answer.status, status, "{path}: {}", answer.message);
+    }
+}
+
 #[test]
 fn what_does_not_come_says_why() {
     let failed = |until| Coming {
+        kind: ComingKind::Models,
         until,
         failure: Some("late-1 failed: no such file".to_owned()),
     };
@@ -291,6 +395,190 @@ fn who_waits_does_not_keep_the_server() {
     let answer = read_answer(&mut stream, false);
     assert!(answer.is_none_or(|answer| answer.status == 503));
     assert_eq!(server.wait().n_connections_cut, 0);
+}
+
+/// Whoever waits for the head of an answer before he sends is not kept by what others wait for.
+#[test]
+fn a_stream_begins_whatever_its_messages_wait_for() {
+    let mut config = config(Limits {
+        body_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    });
+    config.n_workers = 1;
+    let server = start_with(config, |_| table(Some(until(HOUR))));
+    let path = format!("{INFERENCE}ModelStreamInfer");
+    let mut has_begun = false;
+    // A message that does not end.
+    let answer = grpc::begin(&server, &path, &[0; 3], || has_begun = true);
+    assert_eq!((has_begun, answer.status), (true, 4), "{}", answer.message);
+    // Each message waits for its own model.
+    let server = start(until(Duration::ZERO));
+    let messages = ["there", "late", "there"].map(|name| frame(&grpc::row(name, [1.0, 2.0])));
+    let answer = grpc::call(&server, &path, &[], messages.concat());
+    assert_eq!(answer.status, 0, "{}", answer.message);
+    let answers: Vec<ModelStreamInferResponse> = answer.messages();
+    let told = answers.iter().map(|one| one.error_message.as_str());
+    let told: Vec<&str> = told.collect();
+    assert_eq!(told, ["", "model 'late' is being loaded", ""]);
+}
+
+/// The service `late`, answered by a program there.
+fn forwarded(address: SocketAddr, timeout: Option<Duration>) -> ModelTable {
+    let log = RevisionLog::none(Arc::new(SystemClock::new()));
+    let revision = RevisionId {
+        namespace: "ml".to_owned(),
+        name: "r".to_owned(),
+    };
+    let model = ServedModel::unloaded("late".to_owned(), 2)
+        .with_revision(&revision, log, Box::new(|| ()))
+        .with_backends(backends(&[address]))
+        .with_timeout(timeout);
+    let route = Arc::new(Route::single(Arc::new(model)));
+    ModelTable::from_routes([(id("late"), route), loaded("there")].into())
+}
+
+/// What a caller waited for its service is part of the time that it waits for its answer.
+#[test]
+fn the_time_that_is_left_is_what_the_answer_may_take() {
+    let upstream = Upstream::start();
+    for (sent, own, most) in [
+        (Some("50"), None, Some(50.0)),
+        (None, None, Some(60.0)),
+        (Some("50"), Some(HOUR), Some(50.0)),
+        // Its own time begins once it takes the request.
+        (None, Some(HOUR), None),
+    ] {
+        let server = start(until(HOUR));
+        let mut stream = connect(server.address);
+        let timeout = sent.map(|sent| ("x-request-timeout", sent));
+        let headers: Vec<_> = timeout.into_iter().chain([JSON]).collect();
+        let (method, path, body) = ASKED[0];
+        write_request(&mut stream, method, path, &headers, body.as_bytes());
+        others_answer(&server);
+        server.table.store(forwarded(upstream.address, own));
+        let echo = read_answer(&mut stream, false).unwrap();
+        assert_eq!(echo.status, 203, "{}", echo.body);
+        assert!(echo.body.ends_with(body), "{}", echo.body);
+        let left = echo.body.lines().find_map(|line| {
+            let left = line.strip_prefix("x-request-timeout: ")?;
+            Some(left.parse::<f64>().unwrap())
+        });
+        assert_eq!(left.is_some(), most.is_some(), "{}", echo.body);
+        let is_less = |(left, most)| 0.0 < left && left < most;
+        assert!(left.zip(most).is_none_or(is_less), "{left:?} {most:?}");
+    }
+}
+
+#[test]
+fn the_time_that_is_left_is_what_a_call_may_take() {
+    let mut upstream = GrpcUpstream::always("Echo");
+    let infer = || frame(&grpc::row("late", [1.0, 2.0]));
+    let by_name = ("mm-model-id", "late");
+    for (method, headers, own, most) in [
+        ("ModelInfer", vec![], None, Some(60)),
+        ("ModelInfer", vec![by_name], None, Some(60)),
+        (
+            "ModelInfer",
+            vec![("x-request-timeout", "50")],
+            None,
+            Some(50),
+        ),
+        (
+            "ModelInfer",
+            vec![("x-request-timeout", "50")],
+            Some(HOUR),
+            Some(50),
+        ),
+        ("ModelInfer", vec![], Some(HOUR), None),
+        // It has no end but its caller's.
+        ("ModelStreamInfer", vec![by_name], None, None),
+    ] {
+        let mut left_once = || {
+            let server = start(until(HOUR));
+            let (address, path) = (server.address, format!("{INFERENCE}{method}"));
+            let head = std::thread::scope(|scope| {
+                let call = scope.spawn(|| grpc::call_at(address, &path, &headers, infer()));
+                others_answer(&server);
+                server.table.store(forwarded(upstream.address, own));
+                let head = upstream.heads.blocking_recv().unwrap();
+                drop(call.join());
+                head
+            });
+            let left = head.headers.get("grpc-timeout")?;
+            parse_timeout(left.to_str().unwrap())
+        };
+        // One that is late itself has not waited.
+        let left = (0..20).find_map(|_| left_once());
+        assert_eq!(
+            left.is_some(),
+            most.is_some(),
+            "{method} {headers:?} {own:?}"
+        );
+        let is_less =
+            |(left, most): (Duration, u64)| !left.is_zero() && left < Duration::from_secs(most);
+        assert!(
+            left.zip(most).is_none_or(is_less),
+            "{method} {left:?} {most:?}"
+        );
+    }
+}
+
+/// More than so many do not wait, and who has gone waits no more.
+#[test]
+fn so_many_wait_for_a_service_and_no_more() {
+    let server = start(until(HOUR));
+    // Of more than one piece, so that the connection's end is behind what nobody has read.
+    let body = format!("{V1}{}", " ".repeat(60_000));
+    let asked = (ASKED[0].0, ASKED[0].1, body.as_str());
+    let begun: Vec<_> = (0..256)
+        .map(|_| {
+            let mut stream = connect(server.address);
+            let body = asked.2.as_bytes();
+            write_request(&mut stream, asked.0, asked.1, &[JSON], body);
+            stream
+        })
+        .collect();
+    others_answer(&server);
+    let answer = ask(&server, asked);
+    let told = r#"{"error":"model 'late' is being loaded"}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (503, told));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    let (path, headers, message) = calls().swap_remove(0);
+    assert_eq!(grpc::call(&server, &path, &headers, message).status, 14);
+    others_answer(&server);
+    drop(begun);
+    let waits = |_| {
+        let headers = [JSON, ("x-request-timeout", "100ms")];
+        let answer = send(
+            server.address,
+            asked.0,
+            asked.1,
+            &headers,
+            asked.2.as_bytes(),
+        );
+        answer.status == 504
+    };
+    assert!((0..10_000).any(waits), "nobody is seen to have gone");
+}
+
+/// A graph is found by no model's name, so it takes none away and keeps nobody waiting, neither before it is there nor then.
+#[test]
+fn a_graph_that_comes_does_not_change_what_a_name_means() {
+    let graph = |until| Coming {
+        kind: ComingKind::Graph,
+        ..until
+    };
+    let server = start(graph(until(HOUR)));
+    let answer = ask(&server, ("POST", "/invocations", V1));
+    let told = r#"{"predictions":[3.0]}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (200, told));
+    let answer = ask(&server, ("POST", "/v1/models/late:predict", V1));
+    assert_eq!(answer.status, 404, "{}", answer.body);
+    server
+        .table
+        .store(table(Some(graph(until(Duration::ZERO)))));
+    let answer = ask(&server, ("POST", ASKED[1].1, V1));
+    assert_eq!(answer.status, 503, "{}", answer.body);
 }
 
 /// A name of which there may be two is nobody's until both are there.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Follower;
-use crate::Coming;
 use crate::experiment::PlannedExperiment;
 use crate::plan::{PlannedRoute, RevisionId, RevisionState, ServiceId};
+use crate::{Coming, ComingKind};
 
 /// How long the requests of a service wait for it, from when it is first to be there.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -53,11 +53,26 @@ impl Follower {
         // What is still being loaded may answer for the others.
         let is_over = failure.is_some() && !states.clone().any(is_loading);
         Coming {
+            kind: self.kind_of(id, revisions),
             until: match is_over {
                 true => until.min(now.saturating_add(FAILED_WAIT_MAX)),
                 false => until,
             },
             failure,
+        }
+    }
+
+    fn kind_of(&self, id: &ServiceId, revisions: &[&str]) -> ComingKind {
+        if !self.plan.routes.contains_key(id) {
+            return ComingKind::Graph;
+        }
+        let mut planned = revisions.iter().filter_map(|name| {
+            let (namespace, name) = (id.namespace.clone(), (*name).to_owned());
+            self.plan.revisions.get(&RevisionId { namespace, name })
+        });
+        match planned.any(|revision| revision.source.process.is_some()) {
+            true => ComingKind::Programs,
+            false => ComingKind::Models,
         }
     }
 }

@@ -15,6 +15,7 @@ use coracle_base::ManualClock;
 use coracle_model::Signature;
 
 use super::*;
+use crate::ComingKind;
 use crate::chaos::{ChaosFault, ChaosTarget};
 use crate::experiment::{LineForm, PlannedExperiment};
 use crate::fallback::FallbackSettings;
@@ -270,6 +271,7 @@ fn what_is_still_to_come_is_told_until_it_is_there() {
     let second = Duration::from_secs(1);
     let coming = |until, failure: Option<&str>| {
         Some(Coming {
+            kind: ComingKind::Models,
             until,
             failure: failure.map(str::to_owned),
         })
@@ -299,6 +301,36 @@ fn what_is_still_to_come_is_told_until_it_is_there() {
     fixture.plans.send(successor);
     fixture.wait(|observed| observed.revisions.contains_key(&id("c")));
     assert!(!fixture.table.load().has_coming());
+    fixture.plans.stop();
+}
+
+/// What a graph is asked, and where programs are, is not what a model's name finds.
+#[test]
+fn what_is_still_to_come_is_told_with_what_it_is() {
+    let fixture = fixture();
+    let mut planned = flows::with_flow(plan(&[("a", "", 0), ("p", "", 0)], &[]), &["a"]);
+    let named = |name: &str| ServiceId {
+        name: name.to_owned(),
+        ..service()
+    };
+    for (service, revision) in [("models", "a"), ("programs", "p")] {
+        let mut route = plan(&[], &[("a", 100)]).routes[&self::service()].clone();
+        route.targets[0].revision = revision.to_owned();
+        planned.routes.insert(named(service), route);
+    }
+    let program = planned.revisions.get_mut(&id("p")).unwrap();
+    program.source.process = Some(Box::default());
+    planned.routes.remove(&service());
+    fixture.plans.send(planned);
+    let kind = |id: &ServiceId| {
+        let table = fixture.table.load();
+        table.coming(id).map(|coming| coming.kind)
+    };
+    watched::until(|| kind(&service()).is_some());
+    let told = [service(), named("models"), named("programs")].map(|id| kind(&id));
+    let kinds = [ComingKind::Graph, ComingKind::Models, ComingKind::Programs];
+    assert_eq!(told, kinds.map(Some));
+    fixture.open.send(()).unwrap();
     fixture.plans.stop();
 }
 

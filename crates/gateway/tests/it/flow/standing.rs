@@ -364,7 +364,12 @@ fn who_asks_in_a_form_that_graphs_do_not_take_is_told_so() {
 fn requests_wait_for_a_graph_that_is_still_being_loaded() {
     let coming = |until| {
         let failure = None;
-        let one = coracle_serving::Coming { until, failure };
+        let kind = coracle_serving::ComingKind::Graph;
+        let one = coracle_serving::Coming {
+            kind,
+            until,
+            failure,
+        };
         ModelTable::default().with_coming([(id("iris"), one)].into())
     };
     let asked = [
