@@ -66,6 +66,14 @@ fn until(until: Duration) -> Coming {
     }
 }
 
+/// The same of a service that programs answer.
+fn program_until(end: Duration) -> Coming {
+    Coming {
+        kind: ComingKind::Programs,
+        ..until(end)
+    }
+}
+
 /// A service whose model adds up two columns.
 fn loaded(name: &str) -> (ServiceId, Arc<Route>) {
     let (model, _, _) = sum_model();
@@ -308,11 +316,7 @@ fn frame_of_nothing() -> Vec<u8> {
 /// Programs answer at paths that nobody else knows.
 #[test]
 fn the_paths_of_a_program_wait_for_it() {
-    let late = Coming {
-        kind: ComingKind::Programs,
-        ..until(Duration::ZERO)
-    };
-    let server = start(late);
+    let server = start(program_until(Duration::ZERO));
     let place = |path: &str| format!("/serving/ml/late{path}");
     for (method, path, status) in [
         ("POST", "/v1/chat/completions", 503),
@@ -510,10 +514,7 @@ fn the_time_that_is_left_is_what_a_call_may_take() {
         ),
     ] {
         let mut left_once = || {
-            let server = start(Coming {
-                kind: ComingKind::Programs,
-                ..until(HOUR)
-            });
+            let server = start(program_until(HOUR));
             let path = match method.starts_with('/') {
                 true => method.to_owned(),
                 false => format!("{INFERENCE}{method}"),
