@@ -225,9 +225,12 @@ impl Handler {
         }
     }
 
-    /// Tells whether a service says how long its requests may take.
+    /// Tells whether a service says how long its requests may take; the models of a graph may each say so.
     fn has_timeout(&self, id: &ServiceId) -> bool {
         let table = self.calls.table.load();
+        if table.flow(id).is_some() {
+            return true;
+        }
         let targets = table.service(id).map(|route| route.targets());
         let mut targets = targets.into_iter().flatten();
         targets.any(|target| target.model.timeout().is_some())

@@ -212,10 +212,12 @@ impl SessionModel {
                 return Ok(());
             }
         };
-        // Made-up sizes are one where they are open, and some graphs leave such dimensions out of what the file declares.
+        // Made-up sizes are one where they are open, and some graphs leave such dimensions out of what the file declares; none adds one.
         let is_open = self.signature.inputs.iter().any(has_open_sizes);
+        let is_ranked = self.signature.unranked_inputs.is_empty();
         for (spec, result) in self.signature.outputs.iter_mut().zip(results) {
-            let may_differ = spec.shape.is_empty() || !is_open;
+            let is_longer = is_ranked && result.shape().len() > spec.shape.len();
+            let may_differ = spec.shape.is_empty() || !is_open || is_longer;
             if may_differ && spec.shape.len() != result.shape().len() {
                 // What has as many dimensions as came in has another number for other requests.
                 let is_known = self.signature.unranked_inputs.is_empty();

@@ -28,6 +28,7 @@ use crate::codec::Codec;
 use crate::connection::Handler;
 use crate::encoding;
 use crate::experiment::Part;
+use crate::hold;
 use crate::infer::{Begun, Failure};
 use crate::log::Answer;
 use crate::respond::Reply;
@@ -158,7 +159,9 @@ impl Handler {
             }
         };
         let trace = Trace::of(&head.headers);
-        let answering = (path.as_str(), timeout, part);
+        // What is left after a wait is for the answer's beginning; its parts may come as far apart as ever.
+        let apart = timeout.saturating_add(hold::waited(head));
+        let answering = (path.as_str(), apart, part);
         let mut response = self.respond(&model, call, answering, result, request_id.clone());
         self.count_response(response.status().as_u16());
         self.log.answer(

@@ -108,7 +108,7 @@ impl Handler {
         started: Duration,
     ) -> Result<Duration, Failure> {
         let is_streaming = is_streaming(head.uri.path());
-        let is_told_in_message = !is_streaming && {
+        let is_told_in_message = (!is_streaming || self.has_programs_to_come()) && {
             let (scope, path) = Scope::of_call(&self.calls.table.load(), head);
             let has_name = name_in_headers(&head.headers).is_some();
             let is_told = has_name || asks_how_it_stands(path);
@@ -125,12 +125,28 @@ impl Handler {
             let awaited = |table: &ModelTable| awaited(table, head, message.as_ref());
             self.wait_for(timeout, started, awaited).await?
         };
-        // Without a time of its caller's a stream has no end.
-        let left = taken.left.filter(|_| timeout.is_some() || !is_streaming);
+        let path = head.uri.path();
+        let is_ours = KNOWN.iter().any(|packages| path.starts_with(packages));
+        let waited = taken.at.saturating_sub(started);
+        let left = match is_ours && !is_streaming {
+            true => taken.left,
+            // What may be a stream, as methods of programs' own may, has no end but its caller's.
+            false => timeout
+                .filter(|_| !waited.is_zero())
+                .map(|all| all.saturating_sub(waited)),
+        };
         if let Some(left) = left.and_then(|left| HeaderValue::try_from(format_timeout(left)).ok()) {
             head.headers.insert(GRPC_TIMEOUT, left);
         }
         Ok(taken.at)
+    }
+
+    /// Tells whether a program is still being started: who is answered by it is known before the first answer, so a stream's first message is
+    /// read before.
+    fn has_programs_to_come(&self) -> bool {
+        let table = self.calls.table.load();
+        let mut coming = table.all_coming();
+        coming.any(|(_, one)| one.kind == ComingKind::Programs)
     }
 
     /// Waits for what a message of a stream is for, where that is still being loaded; returns when it is taken.
