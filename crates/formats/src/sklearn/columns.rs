@@ -207,7 +207,7 @@ fn part(
 }
 
 /// Returns how many columns a transformer gives.
-fn transformed_width(estimator: &dyn Estimator) -> Option<usize> {
+pub(super) fn transformed_width(estimator: &dyn Estimator) -> Option<usize> {
     let mut methods = estimator.methods().iter();
     let transform = methods.find(|spec| spec.method == Method::Transform)?;
     match transform.width {

@@ -118,7 +118,10 @@ pub(super) fn read_after_others(
 ) -> Result<(Box<dyn Estimator>, Component, Vec<NoneIs>), LoadError> {
     let (estimator, component, known) = with_nones(fitted, name)?;
     let nones = match known.is_empty() {
-        true => nones::beneath(fitted, estimator.n_features()),
+        true => {
+            let n_given = columns::transformed_width(estimator.as_ref());
+            nones::beneath(fitted, estimator.n_features(), n_given)
+        }
         false => known,
     };
     Ok((estimator, component, nones))

@@ -11,6 +11,7 @@ use coracle_pickle::{Array, NodeId};
 use super::convert::Part;
 use super::fitted::Fitted;
 use super::labels::labels;
+use super::nones::{self, NoneIs};
 use super::{categories, encoders, tree};
 
 /// Converts a histogram gradient boosting classifier.
@@ -40,10 +41,11 @@ pub(super) fn classifier(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         scorer,
         encoder,
         facts,
+        nones,
     } = kernel(fitted, n_scores, Some(labels.len()))?;
     let classifier = Classifier::try_new(scorer, Some(link), decision, labels)
         .map_err(|error| fitted.malformed(error.to_string()))?;
-    part(fitted, encoder, classifier.without_log_proba(), facts)
+    part(fitted, encoder, classifier.without_log_proba(), facts).map(|part| part.with_nones(nones))
 }
 
 /// Converts a histogram gradient boosting regressor.
@@ -61,9 +63,10 @@ pub(super) fn regressor(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
         scorer,
         encoder,
         facts,
+        nones,
     } = kernel(fitted, 1, None)?;
     let regressor = Regressor::new(scorer, inverse_link, Width::Scalar);
-    part(fitted, encoder, regressor, facts)
+    part(fitted, encoder, regressor, facts).map(|part| part.with_nones(nones))
 }
 
 /// Puts an encoder of texts before an estimator, if there is one.
@@ -92,6 +95,8 @@ struct Kernel {
     /// Gives the scorer its table, where that is not the user's.
     encoder: Option<ColumnTransformer>,
     facts: Vec<(String, String)>,
+    /// What `None` is to the encoder of its categories.
+    nones: Vec<NoneIs>,
 }
 
 /// How the user's table becomes the trees'.
@@ -134,8 +139,9 @@ fn kernel(
         }
     }
     let n_features = fitted.n_features()?;
+    let mut nones = vec![NoneIs::Missing; n_features];
     let preparation = match fitted.version.is_from(2) {
-        true => encoded_columns(fitted, n_features)?,
+        true => encoded_columns(fitted, &mut nones)?,
         false => truncated_columns(&known).map_or(Preparation::None, Preparation::Numbers),
     };
     let spec = ForestSpec {
@@ -167,6 +173,7 @@ fn kernel(
         scorer,
         encoder,
         facts,
+        nones,
     })
 }
 
@@ -350,8 +357,10 @@ fn read_bitsets(predictor: &Fitted<'_>) -> Result<Vec<[u32; 8]>, LoadError> {
 
 /// Reads the encoder of categories (1.4 and later): the trees' columns in terms of the user's.
 ///
-/// The encoded columns come first, the others follow, each group in the user's order.
-fn encoded_columns(fitted: &Fitted<'_>, n_features: usize) -> Result<Preparation, LoadError> {
+/// The encoded columns come first, the others follow, each group in the user's order. Into `nones`, one per column of the user, goes what
+/// `None` is to the encoder.
+fn encoded_columns(fitted: &Fitted<'_>, nones: &mut [NoneIs]) -> Result<Preparation, LoadError> {
+    let n_features = nones.len();
     if fitted.is_none("_preprocessor") {
         return Ok(Preparation::None);
     }
@@ -367,6 +376,7 @@ fn encoded_columns(fitted: &Fitted<'_>, n_features: usize) -> Result<Preparation
         let action = match preprocessor.graph.str(name) {
             Some("encoder") => {
                 let encoder = preprocessor.part(transformer, "encoder")?;
+                nones::merge(nones, &selected, &nones::of_encoder(&encoder));
                 has_texts = encodes_texts(&encoder)?;
                 if has_texts {
                     BlockAction::Transform(Box::new(encoders::ordinal_encoder(&encoder)?.0))

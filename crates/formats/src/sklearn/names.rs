@@ -1,5 +1,7 @@
 //! The names of the columns that an estimator was fitted with, wherever in a file they are.
 
+use std::collections::HashSet;
+
 use coracle_model::LoadError;
 
 use super::fitted::Fitted;
@@ -50,7 +52,7 @@ fn handed<'g>(fitted: &Fitted<'g>) -> Result<Vec<Fitted<'g>>, LoadError> {
     }
     match fitted.short_class() {
         "TransformedTargetRegressor" => within("regressor_"),
-        // All get the same table, and to look for names in boosted trees takes reading them: the first tells for the others.
+        // All get the same table, and to look for names in boosted trees takes reading them: one of a class tells for all of it.
         "CalibratedClassifierCV" => parts_of(fitted, "calibrated_classifiers_"),
         "_CalibratedClassifier" if fitted.attr("estimator").is_some() => within("estimator"),
         "_CalibratedClassifier" => within("base_estimator"),
@@ -73,14 +75,12 @@ fn parts_of<'g>(fitted: &Fitted<'g>, list: &str) -> Result<Vec<Fitted<'g>>, Load
     }
     let items = ensembles::items(fitted, list)?.iter();
     let mut parts = Vec::new();
-    let mut has_boosted = false;
+    let mut boosted_classes = HashSet::new();
     for (index, &id) in items.enumerate() {
         let part = fitted.part(id, &format!("{list}[{index}]"))?;
-        let is_boosted = boosted::is_known(part.class());
-        if !(is_boosted && has_boosted) {
+        if !boosted::is_known(part.class()) || boosted_classes.insert(part.class()) {
             parts.push(part);
         }
-        has_boosted |= is_boosted;
     }
     Ok(parts)
 }

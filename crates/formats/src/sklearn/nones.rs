@@ -125,14 +125,31 @@ pub(super) fn of_encoder(fitted: &Fitted<'_>) -> Vec<NoneIs> {
 }
 
 /// Returns what `None` is to the `n_features` columns of an estimator that does not say it of each: what cannot be told where an
-/// encoder that knows it is a part of it, however deep, or may read what it gives.
-pub(super) fn beneath(fitted: &Fitted<'_>, n_features: usize) -> Vec<NoneIs> {
-    let mut after = fitted.none_after.iter();
-    let may_hand_on = after.any(|none| *none >= NoneIs::Untold);
-    match may_hand_on || fitted.knowing.0.contains(&fitted.id) {
+/// encoder that knows it is a part of it, however deep, or may read one of the columns that it gives, `n_given` where that is known.
+pub(super) fn beneath(
+    fitted: &Fitted<'_>,
+    n_features: usize,
+    n_given: Option<usize>,
+) -> Vec<NoneIs> {
+    // Beyond these are the columns that others beside it give.
+    let mut after = fitted.none_after.iter().take(n_given.unwrap_or(usize::MAX));
+    let hands_on = keeps_objects(fitted) && after.any(|none| *none >= NoneIs::Untold);
+    match hands_on || fitted.knowing.0.contains(&fitted.id) {
         true => vec![NoneIs::Untold; n_features],
         false => Vec::new(),
     }
+}
+
+/// Tells whether an estimator that does not say what `None` is to it may give `None`, where others make NaN of it, as of all in a table
+/// of floats.
+fn keeps_objects(fitted: &Fitted<'_>) -> bool {
+    let of_its_own = [
+        "FunctionTransformer",
+        "StackingClassifier",
+        "StackingRegressor",
+    ];
+    fitted.class().starts_with("sklearn.feature_selection.")
+        || of_its_own.contains(&fitted.short_class())
 }
 
 fn may_hold(node: &Node) -> bool {

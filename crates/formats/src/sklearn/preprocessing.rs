@@ -120,8 +120,10 @@ pub(super) fn simple_imputer(fitted: &Fitted<'_>) -> Result<Part, LoadError> {
     Ok(match fitted.graph.node(marker) {
         // It is for an imputer of NaN before this one to leave `None` to it.
         Node::None => part.with_nones(vec![NoneIs::Known; n_features]),
-        // In a table of floats, which alone may be marked by NA, there is no `None`, in one of objects there may be.
-        node if categories::is_na(node) => part.with_nones(vec![NoneIs::Untold; n_features]),
+        // In a table of objects, which may have `None`, NA marks it, too; of one of floats, as of means and medians, it is NaN.
+        node if categories::is_na(node) && statistics.objects().is_some() => {
+            part.with_nones(vec![NoneIs::Untold; n_features])
+        }
         _ => part,
     })
 }
