@@ -332,8 +332,8 @@ mod tests {
         Arc::new(served.with_revision(&id, log, Box::new(|| ())))
     }
 
-    #[test]
-    fn what_is_in_work_is_told_by_how_long_it_is_where_it_is_watched() {
+    /// Returns a revision that takes all requests of a service, and who looks at what it does.
+    fn sampled() -> (Arc<ManualClock>, Arc<ServedModel>, LoadSampler) {
         let clock = Arc::new(ManualClock::new());
         let model = of_revision("r");
         let service = ServiceId {
@@ -342,7 +342,13 @@ mod tests {
         };
         let route = Arc::new(Route::single(Arc::clone(&model)));
         let table = SharedTable::new(ModelTable::from_routes([(service, route)].into()));
-        let mut sampler = LoadSampler::new(Arc::new(table), clock.clone());
+        let sampler = LoadSampler::new(Arc::new(table), clock.clone());
+        (clock, model, sampler)
+    }
+
+    #[test]
+    fn what_is_in_work_is_told_by_how_long_it_is_where_it_is_watched() {
+        let (clock, model, mut sampler) = sampled();
         let own: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let start = || model.start_call(0, own.monotonic(), &own);
         let before = start();
@@ -381,15 +387,7 @@ mod tests {
     /// A trial begins within a window: what came before is none of its own, and is told for autoscaling.
     #[test]
     fn a_window_tells_what_was_done_in_the_trial_that_it_ends_in() {
-        let clock = Arc::new(ManualClock::new());
-        let model = of_revision("r");
-        let service = ServiceId {
-            namespace: "n".to_owned(),
-            name: "a".to_owned(),
-        };
-        let route = Arc::new(Route::single(Arc::clone(&model)));
-        let table = SharedTable::new(ModelTable::from_routes([(service, route)].into()));
-        let mut sampler = LoadSampler::new(Arc::new(table), clock.clone());
+        let (clock, model, mut sampler) = sampled();
         let own: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let fail = || {
             let call = model.start_call(0, own.monotonic(), &own);

@@ -123,14 +123,20 @@ fn a_successor_is_not_written_over() {
     assert_eq!(known, [(0.0, 0), (1.0, 4)]);
 }
 
+/// Lets a router of two branches live once; returns its file, and what that holds.
+fn written(directory: &Path, planned: &OneStep, iris: &ServiceId) -> (PathBuf, String) {
+    lived(directory, planned, (iris, "eg"), &[(1, 1.0)]);
+    let path = directory.join("ml.iris.eg.router");
+    let whole = fs::read_to_string(&path).unwrap();
+    (path, whole)
+}
+
 /// Once, however often the router is made; another router's file is none of its.
 #[test]
 fn damaged_files_are_told() {
     let directory = tempfile::tempdir().unwrap();
     let (two, iris) = (planned(0.1, &["a", "b"]), id("iris"));
-    lived(directory.path(), &two, (&iris, "eg"), &[(1, 1.0)]);
-    let path = directory.path().join("ml.iris.eg.router");
-    let whole = fs::read_to_string(&path).unwrap();
+    let (path, whole) = written(directory.path(), &two, &iris);
     let head = whole.lines().next().unwrap();
     for (text, why) in [
         (whole.clone(), None),
@@ -168,9 +174,7 @@ fn damaged_files_are_told() {
 fn damaged_files_are_passed_over() {
     let directory = tempfile::tempdir().unwrap();
     let (two, iris) = (planned(0.1, &["a", "b"]), id("iris"));
-    lived(directory.path(), &two, (&iris, "eg"), &[(1, 1.0)]);
-    let path = directory.path().join("ml.iris.eg.router");
-    let whole = fs::read_to_string(&path).unwrap();
+    let (path, whole) = written(directory.path(), &two, &iris);
     let head = whole.lines().next().unwrap();
     let mut damaged: Vec<String> = (0..whole.len())
         .map(|end| whole[..end].to_owned())
