@@ -85,24 +85,28 @@ pub(crate) fn waited(head: &Parts) -> Duration {
     waited.map_or(Duration::ZERO, |waited| waited.0)
 }
 
-/// Returns what a request waits for.
-pub(crate) fn awaited<'t>(
-    table: &'t ModelTable,
-    scope: &'t Scope,
+/// Returns what a request waits for, and until when.
+pub(crate) fn awaited(
+    table: &ModelTable,
+    scope: &Scope,
     (method, found): (&Method, &Result<Route<'_>, NoRoute>),
-) -> Option<(&'t ServiceId, &'t Coming)> {
+) -> Option<(ServiceId, Coming)> {
     if !table.has_coming() {
         return None;
     }
-    match found {
-        Ok(route) => scope.coming(table, Some(route.needs()?)),
-        // Programs answer at paths of their own; what only reads there may ask whether they are alive.
-        Err(_) if method == Method::GET || method == Method::HEAD => None,
-        Err(_) => {
-            let coming = scope.coming(table, None);
-            coming.filter(|(_, one)| one.kind == ComingKind::Programs)
-        }
+    let owned = |(id, coming): (&ServiceId, &Coming)| (id.clone(), coming.clone());
+    if let Ok(route) = found {
+        return scope.coming(table, Some(route.needs()?)).map(owned);
     }
+    // Programs answer at paths of their own.
+    let coming = scope.coming(table, None);
+    let coming = coming.filter(|(_, one)| one.kind == ComingKind::Programs);
+    let (id, mut coming) = coming.map(owned)?;
+    if method == Method::GET || method == Method::HEAD {
+        // What only reads there may ask whether they are alive: it is told at once that they are not yet.
+        coming.until = Duration::ZERO;
+    }
+    Some((id, coming))
 }
 
 /// Returns why a service does not answer yet.
@@ -130,8 +134,7 @@ impl Handler {
         let awaited = |table: &ModelTable| {
             let (scope, path) = Scope::of(table, head);
             let found = scope.find(table, &head.method, path);
-            let (id, coming) = awaited(table, &scope, (&head.method, &found))?;
-            Some((id.clone(), coming.clone()))
+            awaited(table, &scope, (&head.method, &found))
         };
         let held = {
             let mut held = pin!(self.wait_for(timeout, started, awaited));

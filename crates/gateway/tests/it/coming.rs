@@ -321,12 +321,20 @@ fn the_paths_of_a_program_wait_for_it() {
     for (method, path, status) in [
         ("POST", "/v1/chat/completions", 503),
         ("PUT", "/anything", 503),
-        ("GET", "/anything", 404),
         ("GET", "/healthz", 200),
     ] {
         let answer = ask(&server, (method, &place(path), ""));
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
     }
+    // What only reads is told at once, however long there is to wait.
+    let patient = start(program_until(HOUR));
+    let answer = ask(&patient, ("GET", &place("/anything"), ""));
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(
+        answer.body.contains("'late' is being loaded"),
+        "{}",
+        answer.body
+    );
     let deployment = [("seldon", "late")];
     for (path, status) in [
         ("/my.Own/Method", 14),
