@@ -5,12 +5,12 @@ use bytes::Bytes;
 use coracle_base::Code;
 use coracle_fuzz::each_signature;
 use coracle_protocol::tfs::{self, Question};
-use coracle_protocol::{RequestError, grpc, v1};
+use coracle_protocol::{RequestError, v1};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let message = Bytes::copy_from_slice(data);
-    drop(grpc::decode(message.clone()).and_then(tfs::read_version));
+    drop(tfs::read_version(&message));
     each_signature(
         |ctx| tfs::decode_predict_message(&message, ctx),
         |ctx, call| drop(tfs::encode_prediction(ctx, call, &call.inputs)),

@@ -87,7 +87,7 @@ impl Handler {
             return Box::pin(self.seldon_message(caller, method, message, arrived)).await;
         }
         if path == MODEL_STATUS {
-            let (name, version) = tfs::read_version(decode(message)?)?;
+            let (name, version) = tfs::read_version(&message)?;
             let version = version.as_ref().map(asked_version);
             let table = self.calls.table.load();
             if let Some(entry) = self.flow_status(&table, (caller, &name), version.is_some())? {
@@ -203,7 +203,7 @@ impl Handler {
             "GetModelMetadata" => None,
             method => return Err(unknown_method(&format!("{PREDICTION}{method}"))),
         };
-        let (name, version) = tfs::read_version(decode(message.clone())?)?;
+        let (name, version) = tfs::read_version(&message)?;
         let version = version.as_ref().map(asked_version);
         let table = self.calls.table.load();
         if table.has_flows() {

@@ -400,9 +400,6 @@ fn name_in(path: &str, message: Bytes) -> Option<String> {
             let request: ModelMetadataRequest = decode(message).ok()?;
             Some(request.name)
         }
-        None => {
-            let head: SpecHead = decode(message).ok()?;
-            tfs::read_version(head).ok().map(|(name, _)| name)
-        }
+        None => tfs::read_version(&message).ok().map(|(name, _)| name),
     }
 }

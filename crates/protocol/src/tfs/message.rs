@@ -24,7 +24,7 @@ use crate::grpc::tensorflow::{
     Regression, RegressionResponse, RegressionResult, SignatureDef, SignatureDefMap, StatusProto,
     TensorInfo, TensorProto, TensorShapeProto, VersionChoice,
 };
-use crate::grpc::{decode, frame};
+use crate::grpc::{check_fields, decode, frame};
 use crate::raw::{self, Buffer};
 use crate::v2::{self, Data, Input};
 use crate::{Call, DecodeContext, EncodeContext, RequestError, grpc_status};
@@ -37,11 +37,13 @@ pub struct SpecHead {
     pub model_spec: Option<ModelSpec>,
 }
 
-/// Returns the name and the version, by its number or its label, that a request asks for.
+/// Returns the name and the version, by its number or its label, that a request asks for, which costs little however large the rest is.
 ///
 /// # Errors
-/// Code `InvalidArgument` if it names no model.
-pub fn read_version(head: SpecHead) -> Result<(String, Option<AskedVersion>), RequestError> {
+/// Code `InvalidArgument` if `message` is none, or names no model.
+pub fn read_version(message: &Bytes) -> Result<(String, Option<AskedVersion>), RequestError> {
+    check_fields(message)?;
+    let head: SpecHead = decode(message.clone())?;
     let spec = head.model_spec.filter(|spec| !spec.name.is_empty());
     let spec = spec.ok_or_else(|| RequestError::invalid("Missing ModelSpec"))?;
     let version = match spec.version_choice {

@@ -429,7 +429,8 @@ fn messages_are_refused_with_a_reason() {
         let error = decode_message(&request).unwrap_err();
         assert!(error.to_string().starts_with(message), "{error}");
     }
-    let nameless = read_version(SpecHead::default()).unwrap_err();
+    let version_of = |head: &SpecHead| read_version(&head.encode_to_vec().into());
+    let nameless = version_of(&SpecHead::default()).unwrap_err();
     assert_eq!(nameless.to_string(), "Missing ModelSpec");
     let by_label = SpecHead {
         model_spec: Some(ModelSpec {
@@ -439,7 +440,11 @@ fn messages_are_refused_with_a_reason() {
         }),
     };
     let asked = Some(AskedVersion::Label("2".to_owned()));
-    assert_eq!(read_version(by_label), Ok(("m".to_owned(), asked)));
+    assert_eq!(version_of(&by_label), Ok(("m".to_owned(), asked)));
+    // Fields that nobody asks for are not passed over without end.
+    let many = [by_label.encode_to_vec(), [0x12, 0].repeat(65_536)].concat();
+    let error = read_version(&many.into()).unwrap_err();
+    assert_eq!(error.to_string(), "the message has more than 65536 fields");
 }
 
 #[test]
